@@ -1,0 +1,1 @@
+"""What computing and communicating cost: time, energy, and nothing else."""
