@@ -1,0 +1,160 @@
+"""What a field may hold: its unit, its range, an example, and how a value or a whole column is read.
+
+One description serves three readers: pydantic (one value of one model), the fleet (a column of a million
+values) and the documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import PydanticCustomError, core_schema
+
+from pretune import units
+from pretune.physics.types import Floats
+
+HUGE = 1e60
+TINY = 1e-60
+"""Beyond these no quantity is physical, and a product of a few of them would leave float64."""
+MOST = 10**12
+"""The largest whole number taken, so that a million of them still sum up within int64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """A finite number with a unit; positive, or also zero where `zero` is set.
+
+    `noun` completes "a positive ..."; `example` is written with a unit, `si` is the same as a bare number.
+    """
+
+    noun: str
+    unit: str
+    si: float
+    example: str = ""
+    zero: bool = False
+    whole: bool = False
+    most: float = HUGE
+
+    @property
+    def should(self) -> str:
+        """What the field should hold, in words."""
+        such = f"such as {self.example!r} or {self.si:g}" if self.example else f"such as {self.si:g}"
+        upper = f" of at most {self.most:g}" if self.most not in (HUGE, MOST) else ""
+        if self.whole:
+            return f"a whole number {self.noun}, {0 if self.zero else 1} to {self._top:g}, {such}"
+        return (
+            f"a {self.noun} of zero or more{upper}, {such}" if self.zero else f"a positive {self.noun}{upper}, {such}"
+        )
+
+    @property
+    def range(self) -> str:
+        """The range, for tables."""
+        if self.whole:
+            return f"whole, {0 if self.zero else 1} to {self._top:g}"
+        low = "≥ 0" if self.zero else "> 0"
+        return low if self.most == HUGE else f"{low}, ≤ {self.most:g}"
+
+    @property
+    def _top(self) -> float:
+        return min(self.most, MOST)
+
+    def allows(self, numbers: Floats) -> NDArray[np.bool_]:
+        """Which numbers (SI) are within the range; NaN and infinity never are."""
+        fit = (numbers >= (1.0 if self.whole else TINY)) & (numbers <= (self._top if self.whole else self.most))
+        if self.zero:
+            fit |= numbers == 0.0
+        if self.whole:
+            fit &= np.mod(numbers, 1.0, where=fit, out=np.ones_like(numbers)) == 0.0
+        return fit
+
+    def read(self, value: object) -> float:
+        """One value, a number or a text with a unit, as an SI number within the range.
+
+        Raises:
+            ValueError: it is neither, or out of range.
+        """
+        if isinstance(value, str):
+            number = units.to_si(value, self.unit)
+        else:
+            number = _plain(value)
+        if not self.allows(np.array([number]))[0]:
+            raise ValueError(f"{number} is out of range")
+        return number + 0.0  # no negative zero
+
+    def read_cells(self, cells: Sequence[object]) -> Floats:
+        """A column of values as SI numbers, NaN where a value can't be read; ranges are not checked here."""
+        if {type(cell) for cell in cells} <= {int, float}:
+            try:
+                return np.array(cells, dtype=np.float64) + 0.0
+            except OverflowError:
+                pass
+        numbers = np.full(len(cells), np.nan)
+        by_unit: dict[str, list[int]] = {}
+        for i, cell in enumerate(cells):
+            try:
+                if isinstance(cell, str):
+                    numbers[i], unit = units.split_quantity(cell)
+                    by_unit.setdefault(unit, []).append(i)
+                else:
+                    numbers[i] = _plain(cell)
+            except ValueError:
+                continue
+        for unit, rows in by_unit.items():
+            try:
+                numbers[rows] = units.to_si_column(numbers[rows], unit, self.unit)
+            except ValueError:
+                numbers[rows] = np.nan
+        return numbers + 0.0
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """Let pydantic read the field with `read`."""
+
+        def check(value: object) -> float:
+            try:
+                number = self.read(value)
+            except ValueError:
+                raise PydanticCustomError("should", "{should}", {"should": self.should}) from None
+            return int(number) if self.whole else number
+
+        return core_schema.no_info_plain_validator_function(check)
+
+
+def _plain(value: object) -> float:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise ValueError("not a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("too large") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A name: one line of text for people."""
+
+    noun: str
+    example: str
+    most: int = 200
+
+    @property
+    def should(self) -> str:
+        """What the field should hold, in words."""
+        return f"{self.noun}: one line of 1 to {self.most} characters, such as {self.example!r}"
+
+    def allows(self, value: object) -> bool:
+        """Whether it is a text that can be printed on one line."""
+        return isinstance(value, str) and 0 < len(value) <= self.most and value.isprintable() and value == value.strip()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """Let pydantic check the field with `allows`."""
+
+        def check(value: object) -> str:
+            if not self.allows(value):
+                raise PydanticCustomError("should", "{should}", {"should": self.should})
+            return str(value)
+
+        return core_schema.no_info_plain_validator_function(check)
