@@ -1,0 +1,1 @@
+"""Carrying out a plan: tasks, data, the training loop and its books. Everything here needs `pretune[train]`."""

@@ -1,0 +1,81 @@
+"""What a round costs: the plan's figure beside the same physics applied to what was really computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pretune.physics import cost
+from pretune.physics.types import Floats, Ints
+from pretune.plans import FinetuneStage, PretrainStage
+from pretune.scenario import Access, Scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Seconds and joules of one round that one cause accounts for."""
+
+    time_s: float
+    energy_j: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """One round of a stage.
+
+    `causes` splits the realised figures into compute, upload and broadcast. Energy is summed over everybody; time
+    is that of whoever the round waits for (FDMA: the slowest device; TDMA: the slowest to compute, then all uploads).
+    """
+
+    planned_s: float
+    planned_j: float
+    realised_s: float
+    realised_j: float
+    causes: Mapping[str, Cause]
+
+
+CAUSES = ("compute", "upload", "broadcast")
+_NOTHING = Cause(time_s=0.0, energy_j=0.0)
+
+
+def charge_pretrain(scenario: Scenario, stage: PretrainStage, batch: int) -> Charge:
+    """A round at the server that computed `batch` samples at the plan's clock."""
+    planned = cost.pretrain_round(scenario, stage.batch, stage.clock_hz)
+    realised = cost.pretrain_round(scenario, batch, stage.clock_hz)
+    return Charge(
+        planned_s=stage.round_s,
+        planned_j=planned.energy_j,
+        realised_s=realised.time_s,
+        realised_j=realised.energy_j,
+        causes={
+            "compute": Cause(time_s=realised.time_s, energy_j=realised.energy_j),
+            "upload": _NOTHING,
+            "broadcast": _NOTHING,
+        },
+    )
+
+
+def charge_finetune(scenario: Scenario, stage: FinetuneStage, batch: Ints) -> Charge:
+    """A federated round in which device k computed `batch[k]` samples at the plan's clocks and powers."""
+    planned = cost.finetune_round(scenario, _floats(stage.batch), stage.clock_hz, stage.power_w)
+    realised = cost.finetune_round(scenario, _floats(batch), stage.clock_hz, stage.power_w)
+    if scenario.radio.access is Access.FDMA:
+        slowest = int((realised.compute_s + realised.upload_s).argmax())
+        compute_s, upload_s = float(realised.compute_s[slowest]), float(realised.upload_s[slowest])
+    else:
+        compute_s, upload_s = float(realised.compute_s.max()), float(realised.upload_s.sum())
+    return Charge(
+        planned_s=stage.round_s,
+        planned_j=planned.energy_j,
+        realised_s=realised.time_s,
+        realised_j=realised.energy_j,
+        causes={
+            "compute": Cause(time_s=compute_s, energy_j=float(realised.compute_j.sum())),
+            "upload": Cause(time_s=upload_s, energy_j=float(realised.upload_j.sum())),
+            "broadcast": Cause(time_s=realised.broadcast.time_s, energy_j=realised.broadcast.energy_j),
+        },
+    )
+
+
+def _floats(batch: Ints) -> Floats:
+    return batch.astype(float)

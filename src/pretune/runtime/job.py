@@ -1,0 +1,175 @@
+"""Everything a run needs, checked and ready: model, data, crews, steps and charges of both stages."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from pretune.errors import InputError, PlanMismatch
+from pretune.ledger import Stage
+from pretune.plans import FinetuneStage, Plan, PretrainStage
+from pretune.runtime.charges import Charge, charge_finetune, charge_pretrain
+from pretune.runtime.gradient import probe
+from pretune.runtime.local import Crew
+from pretune.runtime.partition import hold
+from pretune.runtime.task import Task
+from pretune.scenario import Scenario
+
+EVALUATIONS = 50
+"""About how many times a run evaluates, unless told otherwise (besides the start and the end of each stage)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StageJob:
+    """One stage: its rounds, its step size, who computes, and what a round costs."""
+
+    stage: Stage
+    rounds: int
+    step: float
+    crew: Crew
+    charge: Charge
+
+    @property
+    def words(self) -> str:
+        """The stage in a sentence."""
+        return "pre-training" if self.stage is Stage.PRETRAIN else "fine-tuning"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """A run about to happen. `stages` leaves out a stage without rounds; `coupled`: see `gradient.probe`."""
+
+    plan: Plan
+    scenario: Scenario
+    task: Task
+    seed: int
+    evaluate_every: int
+    model: nn.Module
+    coupled: bool
+    stages: tuple[StageJob, ...]
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of both stages together."""
+        return sum(stage.rounds for stage in self.stages)
+
+    def evaluates(self, stage: StageJob, round_: int) -> bool:
+        """Whether the model is evaluated after this round."""
+        return round_ % self.evaluate_every == 0 or round_ == stage.rounds
+
+
+def make_job(plan: Plan, scenario: Scenario, task: Task, *, seed: int, evaluate_every: int | None) -> Job:
+    """Check everything and deal out the data.
+
+    Raises:
+        PlanMismatch: the plan was made for another scenario.
+        InputError: the plan can't be run, or does not fit the data or the model.
+    """
+    pretrain, finetune = check_runnable(plan, scenario)
+    if not 0 <= seed < 2**63:
+        raise InputError.field("seed", seed, "a whole number from 0 to 2^63 - 1")
+    if evaluate_every is None:
+        evaluate_every = max(1, math.ceil((pretrain.rounds + finetune.rounds) / EVALUATIONS))
+    if evaluate_every < 1:
+        raise InputError.field("evaluate_every", evaluate_every, "a whole number >= 1")
+    model = task.build(seed)
+    model.train()
+    coupled = probe(model, task.loss, task.train)
+    held = hold(task, scenario)
+    stages = []
+    if pretrain.rounds:
+        batch, sizes = np.array([pretrain.batch]), np.array([len(held.general)])
+        stages.append(
+            StageJob(
+                stage=Stage.PRETRAIN,
+                rounds=pretrain.rounds,
+                step=_step(scenario, "pretrain_step"),
+                crew=Crew.of(Stage.PRETRAIN, held.general, sizes, batch, np.ones(1)),
+                charge=charge_pretrain(scenario, pretrain, int(batch.sum())),
+            )
+        )
+    if finetune.rounds:
+        crew = Crew.of(Stage.FINETUNE, held.task, held.sizes, finetune.batch, scenario.devices.weight)
+        stages.append(
+            StageJob(
+                stage=Stage.FINETUNE,
+                rounds=finetune.rounds,
+                step=_step(scenario, "finetune_step"),
+                crew=crew,
+                charge=charge_finetune(scenario, finetune, crew.batch),
+            )
+        )
+    return Job(
+        plan=plan,
+        scenario=scenario,
+        task=task,
+        seed=seed,
+        evaluate_every=evaluate_every,
+        model=model,
+        coupled=coupled,
+        stages=tuple(stages),
+    )
+
+
+def check_runnable(plan: Plan, scenario: Scenario) -> tuple[PretrainStage, FinetuneStage]:
+    """The plan's two stages, if it has decisions, they are this scenario's, and its data sets are large enough.
+
+    Limits of energy, delay, clocks and powers are `pretune check`'s business.
+    """
+    if plan.scenario_sha256 != scenario.sha256:
+        raise PlanMismatch.field(
+            "plan.scenario_sha256", plan.scenario_sha256, f"that of this scenario, {scenario.sha256[:12]}..."
+        )
+    if not plan.status.has_plan or plan.pretrain is None or plan.finetune is None:
+        raise InputError.field("plan.status", plan.status.value, "a status with a plan to run")
+    pretrain, finetune = plan.pretrain, plan.finetune
+    if pretrain.rounds < 0 or finetune.rounds < 0 or pretrain.rounds + finetune.rounds == 0:
+        rounds = f"{pretrain.rounds} and {finetune.rounds}"
+        raise InputError.field("plan: rounds of the two stages", rounds, "at least one round in all")
+    if pretrain.rounds:
+        limit, whose = int(scenario.server.samples), "server.samples"
+        _check_batch("plan.pretrain.batch", pretrain.batch, limit, whose)
+    if finetune.rounds:
+        fleet = scenario.devices
+        if tuple(finetune.names) != tuple(fleet.names):
+            raise PlanMismatch("plan.finetune.devices: are other devices than the scenario's, or in another order")
+        for k, (batch, samples) in enumerate(zip(finetune.batch.tolist(), fleet.samples.tolist(), strict=True)):
+            _check_batch(f"plan.finetune.devices[{k}].batch", batch, int(samples), f"the samples of {fleet.names[k]}")
+    return pretrain, finetune
+
+
+def identity(job: Job, threads: int) -> Mapping[str, Any]:
+    """What makes this run this run (run.json)."""
+    return {
+        "pretune": 1,
+        "plan_sha256": _sha256(job.plan.to_json()),
+        "scenario_sha256": job.scenario.sha256,
+        "seed": job.seed,
+        "evaluate_every": job.evaluate_every,
+        "task": job.task.name,
+        "task_sha256": job.task.fingerprint(),
+        "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
+        "threads": threads,
+    }
+
+
+def _check_batch(path: str, batch: int, limit: int, whose: str) -> None:
+    if not 1 <= batch <= limit:
+        raise InputError.field(path, batch, f"a whole number from 1 to {limit} ({whose})")
+
+
+def _step(scenario: Scenario, name: str) -> float:
+    value = getattr(scenario.convergence, name)
+    if value is None:
+        raise InputError(f"convergence.{name}: is missing, and a run needs it")
+    return float(value)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,79 @@
+"""What has happened so far in a run: its ledger, its checkpoints, and the last model known to be good."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from torch import nn
+
+from pretune.ledger import Ledger, RoundRecord, Stage
+from pretune.runtime.checkpoint import state_of
+from pretune.runtime.folder import RunFolder
+from pretune.runtime.job import StageJob
+
+ProgressCallback = Callable[[RoundRecord], None]
+
+
+class Journal:
+    """Enters rounds into the ledger once the models they made have proved good.
+
+    A round is first held back (`hold`). `confirm` is called when the model as it is has given a finite loss: the round
+    that made it is entered, the model is remembered as good, and a checkpoint is written if one is due. So ledger,
+    checkpoints and the kept model never hold a round that broke the model, and a run that goes on from
+    a checkpoint needs nothing but the checkpoint.
+    """
+
+    def __init__(
+        self, folder: RunFolder, model: nn.Module, *, every: int, seconds: float, progress: ProgressCallback | None
+    ) -> None:
+        checkpoint, ledger = folder.restore()
+        if checkpoint is not None:
+            model.load_state_dict(checkpoint.state)
+        self.folder = folder
+        self.records: list[RoundRecord] = list(ledger.records)
+        self.good = state_of(model)
+        """A copy of the last model known to be good."""
+        self._live = model.state_dict()  # shares memory with the model
+        self._held: RoundRecord | None = None
+        self._done = 0 if checkpoint is None else checkpoint.done
+        self._every, self._seconds, self._progress = every, seconds, progress
+        self._saved_done, self._saved_at = self._done, time.monotonic()
+
+    @property
+    def ledger(self) -> Ledger:
+        """All rounds entered."""
+        return Ledger(records=tuple(self.records))
+
+    @property
+    def last(self) -> RoundRecord | None:
+        """The newest round, held back or entered."""
+        return self._held or (self.records[-1] if self.records else None)
+
+    def left(self, stage: StageJob, before: int) -> Iterable[int]:
+        """The rounds of `stage` still to do, when `before` rounds of earlier stages come first."""
+        return range(max(0, self._done - before) + 1, stage.rounds + 1)
+
+    def hold(self, record: RoundRecord) -> None:
+        """A round has been done; whether its model is any good will show."""
+        self._held = record
+
+    def confirm(self) -> None:
+        """The model as it is has given a finite loss."""
+        for name, tensor in self._live.items():
+            self.good[name].copy_(tensor)
+        record, self._held = self._held, None
+        if record is None:
+            return
+        self.folder.append(record)
+        self.records.append(record)
+        self._done += record.stage is not Stage.START
+        if self._done - self._saved_done >= self._every or time.monotonic() - self._saved_at >= self._seconds:
+            self.folder.checkpoint(self._done, self.good)
+            self._saved_done, self._saved_at = self._done, time.monotonic()
+        if self._progress is not None:
+            self._progress(record)
+
+    def drop(self) -> None:
+        """The round held back broke the model: it is not entered."""
+        self._held = None

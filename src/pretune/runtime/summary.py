@@ -1,0 +1,66 @@
+"""The summary of a run: what was planned, what was spent and on what, and what came out. No wall-clock figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pretune.ledger import Ledger, RoundRecord, Stage, StageTotal
+from pretune.runtime.charges import CAUSES, Charge
+from pretune.runtime.job import Job
+
+FINISHED, DIVERGED = "finished", "diverged"
+
+
+def summarise(job: Job, ledger: Ledger, *, status: str, message: str) -> dict[str, Any]:
+    """The tree of summary.json; scores are null where nothing was evaluated."""
+    totals = {total.name: total for total in ledger.table()}
+    stages = {stage.stage: stage for stage in job.stages}
+    whole = totals["total"]
+    start = ledger.of(Stage.START)
+    pretrained = Ledger(records=(*start, *ledger.of(Stage.PRETRAIN)))
+    return {
+        "pretune": 1,
+        "status": status,
+        "message": message,
+        "task": job.task.name,
+        "seed": job.seed,
+        "scenario_sha256": job.scenario.sha256,
+        "criterion": job.plan.criterion,
+        "objective": job.plan.objective,
+        "rounds": {stage.value: totals[stage.value].rounds for stage in (Stage.PRETRAIN, Stage.FINETUNE)},
+        "planned": {"time_s": whole.planned_s, "energy_j": whole.planned_j},
+        "realised": {"time_s": whole.realised_s, "energy_j": whole.realised_j},
+        "stages": {
+            stage.value: _stage(totals[stage.value], stages[stage].charge if stage in stages else None)
+            for stage in (Stage.PRETRAIN, Stage.FINETUNE)
+        },
+        "scores": {
+            "start": _score(start.evaluations),
+            "after_pretraining": _score(pretrained.evaluations),
+            "final": _score(ledger.evaluations),
+        },
+    }
+
+
+def _stage(total: StageTotal, charge: Charge | None) -> dict[str, Any]:
+    causes = {
+        cause: {
+            "time_s": total.rounds * charge.causes[cause].time_s if charge else 0.0,
+            "energy_j": total.rounds * charge.causes[cause].energy_j if charge else 0.0,
+        }
+        for cause in CAUSES
+    }
+    return {
+        "rounds": total.rounds,
+        "planned": {"time_s": total.planned_s, "energy_j": total.planned_j},
+        "realised": {"time_s": total.realised_s, "energy_j": total.realised_j},
+        "causes": causes,
+    }
+
+
+def _score(evaluations: tuple[RoundRecord, ...]) -> dict[str, float | None]:
+    last = evaluations[-1] if evaluations else None
+    return {
+        "test_loss": None if last is None else last.test_loss,
+        "test_accuracy": None if last is None else last.test_accuracy,
+    }
