@@ -1,0 +1,1 @@
+"""What training achieves: the convergence criteria and the constants they are made of."""

@@ -1,0 +1,204 @@
+"""The convergence criteria, all of one shape (math.md section 2).
+
+At `M` pre-training and `N` fine-tuning rounds with batches ``b0, b_k`` every criterion reads
+
+    Gamma = [ phi + psi0 / b0 + psi * sum_k A_k / b_k ] / weight,      A_k = alpha_k^2 sigma_k^2
+
+with coefficients ``weight > 0`` and ``phi, psi0, psi >= 0`` that depend on the rounds alone. That is all
+the planner ever sees of a criterion.
+
+Assumptions: the task objective ``F`` is ``L``-smooth and bounded below, stochastic gradients are unbiased and
+independent with variance ``sigma0^2 / b0`` at the server and ``sigma_k^2 / b_k`` at device ``k``, the gradients of
+the general and the task objective differ by at most ``zeta`` along the path, and both steps are at most ``1 / L``.
+
+The system is that of Lyu et al. (arXiv:2404.00836); the bounds are pretune's own derivations.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from pretune.physics.types import Floats
+from pretune.scenario import Convergence, Criterion, Scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coefficients:
+    """The four coefficients of the shape at given rounds."""
+
+    weight: float
+    phi: float
+    psi0: float
+    psi: float
+
+
+class ConvergenceCriterion(Protocol):
+    """What the planner needs of a criterion: its coefficients at any rounds, and its numbers for the kernels."""
+
+    name: str
+
+    def at(self, pretrain_rounds: float, finetune_rounds: float) -> Coefficients:
+        """The coefficients at (real or integer) rounds; not both may be zero."""
+        ...
+
+    def numbers(self) -> tuple[float, ...]:
+        """The constants, in the order the compiled kernels take them."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """The average squared gradient norm over both stages, a round weighted by ``w0 = eta0``, ``w1 = eta(2 - L eta)``.
+
+    ``Gamma_a = [2 Delta + M (eta0 zeta^2 + L eta0^2 sigma0^2/b0) + N L eta^2 S(b)] / (M w0 + N w1)``,
+    from summing one descent step of each round. Tight for an isotropic Hessian, ``eta0 = 1/L`` and no final gap.
+    """
+
+    gap: float
+    shift_cost: float
+    server_noise: float
+    device_noise: float
+    pretrain_weight: float
+    finetune_weight: float
+    name: str = "trajectory"
+
+    def at(self, pretrain_rounds: float, finetune_rounds: float) -> Coefficients:
+        """See `ConvergenceCriterion.at`."""
+        return Coefficients(
+            weight=pretrain_rounds * self.pretrain_weight + finetune_rounds * self.finetune_weight,
+            phi=2.0 * self.gap + pretrain_rounds * self.shift_cost,
+            psi0=pretrain_rounds * self.server_noise,
+            psi=finetune_rounds * self.device_noise,
+        )
+
+    def numbers(self) -> tuple[float, ...]:
+        """See `ConvergenceCriterion.numbers`."""
+        return (
+            0.0,
+            self.gap,
+            self.shift_cost,
+            self.server_noise,
+            self.device_noise,
+            self.pretrain_weight,
+            self.finetune_weight,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Final:
+    """The optimality gap of the delivered model under the Polyak-Lojasiewicz inequality with constant ``mu``.
+
+    ``D_M = r^M Delta + (1 - r^M)(zeta^2 + L eta0 sigma0^2/b0) / (2 mu)``, ``r = 1 - eta0 mu``;
+    ``Gamma_b = q^N D_M + (1 - q^N) L eta S(b) / (2 mu (2 - L eta))``, ``q = 1 - mu eta (2 - L eta)``.
+    """
+
+    gap: float
+    shift_floor: float
+    server_noise: float
+    device_noise: float
+    log_r: float
+    log_q: float
+    name: str = "final"
+
+    def at(self, pretrain_rounds: float, finetune_rounds: float) -> Coefficients:
+        """See `ConvergenceCriterion.at`."""
+        keep0 = _power(self.log_r, pretrain_rounds)
+        keep1 = _power(self.log_q, finetune_rounds)
+        gone0, gone1 = 1.0 - keep0, 1.0 - keep1
+        if pretrain_rounds * self.log_r > -1e-3:
+            gone0 = -math.expm1(pretrain_rounds * self.log_r)
+        if finetune_rounds * self.log_q > -1e-3:
+            gone1 = -math.expm1(finetune_rounds * self.log_q)
+        return Coefficients(
+            weight=1.0,
+            phi=keep1 * (keep0 * self.gap + gone0 * self.shift_floor),
+            psi0=keep1 * gone0 * self.server_noise,
+            psi=gone1 * self.device_noise,
+        )
+
+    def numbers(self) -> tuple[float, ...]:
+        """See `ConvergenceCriterion.numbers`."""
+        return (
+            1.0,
+            self.gap,
+            self.shift_floor,
+            self.server_noise,
+            self.device_noise,
+            max(self.log_r, -1e300),
+            max(self.log_q, -1e300),
+        )
+
+
+def _power(log_base: float, exponent: float) -> float:
+    """``base^exponent`` with ``0^0 = 1``."""
+    return math.exp(log_base * exponent) if exponent > 0.0 else 1.0
+
+
+def criterion_of(scenario: Scenario) -> ConvergenceCriterion:
+    """The criterion a scenario asks for, with its constants worked out."""
+    constants = scenario.convergence
+    if constants.criterion is Criterion.TRAJECTORY:
+        return trajectory(constants)
+    return final(constants)
+
+
+def trajectory(c: Convergence) -> Trajectory:
+    """Criterion (a) of math.md section 2 from the scenario's constants."""
+    smooth, step0, step = c.smoothness, c.pretrain_step, c.finetune_step
+    return Trajectory(
+        gap=c.initial_gap,
+        shift_cost=step0 * c.shift**2,
+        server_noise=smooth * step0**2 * c.pretrain_variance,
+        device_noise=smooth * step**2,
+        pretrain_weight=step0,
+        finetune_weight=step * (2.0 - smooth * step),
+    )
+
+
+def final(c: Convergence) -> Final:
+    """Criterion (b) of math.md section 2 from the scenario's constants; needs `pl_constant`."""
+    if c.pl_constant is None:
+        raise ValueError("criterion final needs pl_constant; the scenario's validation ensures it")
+    mu, smooth, step0, step = c.pl_constant, c.smoothness, c.pretrain_step, c.finetune_step
+    return Final(
+        gap=c.initial_gap,
+        shift_floor=c.shift**2 / (2.0 * mu),
+        server_noise=smooth * step0 * c.pretrain_variance / (2.0 * mu),
+        device_noise=smooth * step / (2.0 * mu * (2.0 - smooth * step)),
+        log_r=_log1m(step0 * mu),
+        log_q=_log1m(mu * step * (2.0 - smooth * step)),
+    )
+
+
+def _log1m(x: float) -> float:
+    """``log(1 - x)``, minus infinity at (or, by rounding, above) one."""
+    return math.log1p(-x) if x < 1.0 else -math.inf
+
+
+def device_noise(scenario: Scenario) -> Floats:
+    """``A_k = alpha_k^2 sigma_k^2``, shape (K,)."""
+    noise: Floats = scenario.devices.weight**2 * scenario.finetune_variances
+    return noise
+
+
+def objective(
+    criterion: ConvergenceCriterion,
+    noise: Floats,
+    pretrain_rounds: float,
+    finetune_rounds: float,
+    server_batch: float,
+    batches: Floats,
+) -> float:
+    """The criterion's value for a decision; `batches` of shape (K,) is ignored when there is no fine-tuning.
+
+    An unused stage contributes nothing, whatever batch it is given.
+    """
+    c = criterion.at(pretrain_rounds, finetune_rounds)
+    value = c.phi
+    if pretrain_rounds > 0:
+        value += c.psi0 / server_batch
+    if finetune_rounds > 0:
+        value += c.psi * float((noise / batches).sum())
+    return value / c.weight
