@@ -1,0 +1,76 @@
+"""A run as one HTML file that opens offline: no outside resource, no server, light and dark.
+
+`write_report` is all that others use. Jinja2 is imported only when a report is written.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from importlib import resources
+from pathlib import Path
+
+from pretune.errors import InputError
+
+__all__ = ["REPORT_NAME", "render", "write_report"]
+
+REPORT_NAME = "report.html"
+_UNIT = re.compile(r"(?<=\d) (?=[pnµmkMGT]?(?:J|s|Hz|W)\b|%|min\b|h\b)")
+
+
+def render(folder: str | os.PathLike[str]) -> str:
+    """The report's HTML for a run's folder, complete or not.
+
+    Raises:
+        InputError: the folder or one of its files is missing or damaged.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    from pretune.report.folder import read_folder
+    from pretune.report.view import page
+
+    script = _part("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    template = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_kept_together
+    )
+    return template.from_string(_part("page.html.j2")).render(
+        page=page(read_folder(folder)),
+        # Our own files, which hold no data; everything else is escaped.
+        style=Markup(_part("page.css")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+    )
+
+
+def write_report(
+    folder: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, *, force: bool = False
+) -> Path:
+    """Write the report of a run's folder, by default into it; whole or not at all.
+
+    Raises:
+        InputError: the folder is damaged, or the file exists and `force` is not set.
+    """
+    target = Path(folder) / REPORT_NAME if out is None else Path(out)
+    if target.exists() and not force:
+        raise InputError(f"{target}: exists already; give another name or --force")
+    html = render(folder)
+    part = target.with_name(target.name + ".part")
+    try:
+        part.write_text(html, encoding="utf-8")
+        part.replace(target)
+    except OSError as error:
+        raise InputError(f"{target}: can't be written ({error.strerror})") from None
+    return target
+
+
+def _kept_together(value: object) -> object:
+    """A number and its unit never end up on two lines."""
+    return _UNIT.sub("\u00a0", value) if type(value) is str else value
+
+
+def _part(name: str) -> str:
+    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")

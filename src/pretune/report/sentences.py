@@ -1,0 +1,85 @@
+"""What a plan claims, in sentences: the status, the proof, the prices, the limits that bind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pretune.plans import Constraint, Plan, Status
+from pretune.report.words import joules, percent, printable, quantity, seconds, significant
+
+_PRICED = {"energy_j": "joule of energy", "delay_s": "second of time"}
+_UNITS = {"energy": "J", "battery": "J", "delay": "s", "deadline": "s", "clock": "Hz", "power": "W"}
+PRICES_NOTE = (
+    "Prices hold for small changes, at these numbers of rounds and with batches of any real size; "
+    "the bound holds for all whole numbers of rounds and samples."
+)
+_CRITERIA = {
+    "trajectory": "average squared gradient norm along both stages (criterion: trajectory)",
+    "final": "bound on the optimality gap of the delivered model (criterion: final)",
+    "calibrated": "loss predicted from pilot runs (criterion: calibrated)",
+}
+
+
+def status(plan: Plan) -> str:
+    """The first line about a plan."""
+    if plan.message:
+        return printable(plan.message)
+    gap = percent(plan.relative_gap, 3)
+    return {
+        Status.OPTIMAL: f"Optimal: proven to be within {gap} of the best possible plan.",
+        Status.FEASIBLE: f"A valid plan, proven to be within {gap} of the best possible one.",
+        Status.TIME_LIMIT: f"Out of time; a valid plan, proven to be within {gap} of the best possible one.",
+        Status.INFEASIBLE: "Proven: no plan fits the budgets.",
+        Status.NUMERICAL_FAILURE: "The numbers of this scenario defeat the solver; no claim is made.",
+    }[plan.status]
+
+
+def criterion(plan: Plan) -> str:
+    """What was minimised."""
+    return _CRITERIA.get(plan.criterion, printable(plan.criterion))
+
+
+def prices(plan: Plan) -> list[str]:
+    """The multipliers in words, the ones that do something."""
+    lines = []
+    for name, value in plan.multipliers.items():
+        if value == 0 or not math.isfinite(value):
+            continue
+        what = _PRICED.get(name, f"unit of {printable(name)}")
+        verb = "lowers" if value < 0 else "raises"
+        share = f" ({percent(abs(value / plan.objective), 3)})" if plan.objective > 0 else ""
+        lines.append(f"One more {what} {verb} the bound by {significant(abs(value), 3)}{share}.")
+    return lines or ["More energy or time would not lower the bound."]
+
+
+def binding(constraints: Sequence[Constraint], most: int = 8) -> str:
+    """The names of the limits that bind."""
+    names = [printable(constraint.name) for constraint in constraints if constraint.binding]
+    if not names:
+        return "none"
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def amount(constraint: Constraint, value: float) -> str:
+    """A figure of a constraint, in the unit its name implies."""
+    unit = _UNITS.get(constraint.name.split(":", 1)[0])
+    return significant(value, 5) if unit is None else quantity(value, unit, 5)
+
+
+def clash(plan: Plan) -> list[str]:
+    """Why nothing fits and what would, for an infeasible plan."""
+    why = plan.infeasibility
+    if why is None:
+        return []
+    lines = ["These limits clash: " + ", ".join(printable(name) for name in why.clash) + "."]
+    if math.isfinite(why.min_energy_j):
+        lines.append(f"At the given delay at least {joules(why.min_energy_j, 6)} of energy would do.")
+    else:
+        lines.append("At the given delay no amount of energy would do.")
+    if math.isfinite(why.min_delay_s):
+        lines.append(f"At the given energy at least {seconds(why.min_delay_s, 6)} of time would do.")
+    else:
+        lines.append("At the given energy no amount of time would do.")
+    return lines

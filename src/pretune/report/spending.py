@@ -1,0 +1,124 @@
+"""Where a plan's energy and delay go: by stage and cause, and device by device.
+
+Recomputed from the scenario and the decisions with the one cost model (`pretune.physics.cost`), so it adds up
+to the plan's own totals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pretune.physics import cost
+from pretune.physics.types import Floats, Ints
+from pretune.plans import Plan
+from pretune.scenario import Access, Scenario
+
+PRETRAIN, FINETUNE = "Pre-training", "Fine-tuning"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What one cause costs over the whole run; `colour` is the report's class for it."""
+
+    stage: str
+    cause: str
+    colour: str
+    energy_j: float
+    delay_s: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DeviceColumns:
+    """What each device does in one fine-tuning round, as columns of shape (K,), in the scenario's order."""
+
+    names: tuple[str, ...]
+    batch: Ints
+    clock_hz: Floats
+    power_w: Floats
+    compute_s: Floats
+    upload_s: Floats
+    round_j: Floats
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def shares(plan: Plan, scenario: Scenario) -> tuple[Share, ...]:
+    """Energy and delay by stage and cause; causes that cost nothing in a used stage are kept.
+
+    Under FDMA the fine-tuning delay is the slowest device's: its compute and upload times stand for the round.
+    Under TDMA it is the longest compute time and the sum of the uploads.
+    """
+    found = []
+    if plan.pretrain is not None and plan.pretrain.rounds > 0:
+        once = cost.pretrain_round(scenario, plan.pretrain.batch, plan.pretrain.clock_hz)
+        found.append(
+            Share(
+                stage=PRETRAIN,
+                cause="server compute",
+                colour="pre",
+                energy_j=plan.pretrain.rounds * once.energy_j,
+                delay_s=plan.pretrain.rounds * plan.pretrain.round_s,
+            )
+        )
+    if plan.finetune is None or plan.finetune.rounds == 0:
+        return tuple(found)
+    rounds = plan.finetune.rounds
+    each = _round(plan, scenario)
+    if scenario.radio.access is Access.FDMA:
+        slowest = int(np.argmax(each.compute_s + each.upload_s))
+        compute_s, upload_s = float(each.compute_s[slowest]), float(each.upload_s[slowest])
+    else:
+        compute_s, upload_s = float(each.compute_s.max()), float(each.upload_s.sum())
+    found += [
+        Share(
+            stage=FINETUNE,
+            cause="broadcast",
+            colour="down",
+            energy_j=rounds * each.broadcast.energy_j,
+            delay_s=rounds * each.broadcast.time_s,
+        ),
+        Share(
+            stage=FINETUNE,
+            cause="device compute",
+            colour="fine",
+            energy_j=rounds * float(each.compute_j.sum()),
+            delay_s=rounds * compute_s,
+        ),
+        Share(
+            stage=FINETUNE,
+            cause="upload",
+            colour="up",
+            energy_j=rounds * float(each.upload_j.sum()),
+            delay_s=rounds * upload_s,
+        ),
+    ]
+    idle_s = rounds * (plan.finetune.round_s - each.time_s)
+    if idle_s > 1e-6 * rounds * plan.finetune.round_s:
+        found.append(Share(stage=FINETUNE, cause="waiting", colour="idle", energy_j=0.0, delay_s=idle_s))
+    return tuple(found)
+
+
+def device_columns(plan: Plan, scenario: Scenario) -> DeviceColumns | None:
+    """What each device does; None for a plan that does not fine-tune."""
+    if plan.finetune is None or plan.finetune.rounds == 0:
+        return None
+    each = _round(plan, scenario)
+    return DeviceColumns(
+        names=plan.finetune.names,
+        batch=plan.finetune.batch,
+        clock_hz=plan.finetune.clock_hz,
+        power_w=plan.finetune.power_w,
+        compute_s=each.compute_s,
+        upload_s=each.upload_s,
+        round_j=each.device_j,
+    )
+
+
+def _round(plan: Plan, scenario: Scenario) -> cost.FinetuneCost:
+    if plan.finetune is None:
+        raise ValueError("a plan without decisions has no costs")
+    stage = plan.finetune
+    return cost.finetune_round(scenario, stage.batch.astype(np.float64), stage.clock_hz, stage.power_w)
