@@ -1,0 +1,188 @@
+"""The commands and their options; each one imports what it needs only when it runs, so that help is fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pretune import __version__
+from pretune.cli.guard import complain, guarded
+
+app = typer.Typer(
+    name="pretune",
+    help="Plan and run two-stage edge learning within an energy and a delay budget.",
+    epilog="Exit codes: 0 done, 2 bad usage or bad input, 3 proven infeasible, 130 interrupted, 1 anything else.",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="Scenario file (YAML, TOML or JSON).")]
+PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="Plan file (JSON).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when all goes well.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+Tolerance = Annotated[
+    float, typer.Option("--tolerance", metavar="SHARE", help="Stop when the proven gap is at most this share.")
+]
+TimeLimit = Annotated[
+    float | None, typer.Option("--time-limit", metavar="SECONDS", help="Stop planning after this long.")
+]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    given = None if args is None else list(args)
+    return guarded(lambda: int(app(args=given, prog_name="pretune", standalone_mode=False) or 0))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pretune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Plan and run two-stage edge learning within an energy and a delay budget."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+@app.command()
+def plan(
+    scenario: ScenarioFile,
+    *,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write the plan file here.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    tolerance: Tolerance = 1e-4,
+    time_limit: TimeLimit = None,
+    force: Force = False,
+) -> int:
+    """Compute the best plan the budgets can buy, and a proof of how good it is.
+
+    Exit code 3 says that no plan fits, which is proven; what clashes and what would do is printed.
+    """
+    from pretune.cli.planning import plan_command
+
+    return plan_command(
+        scenario, out=out, as_json=as_json, quiet=quiet, tolerance=tolerance, time_limit=time_limit, force=force
+    )
+
+
+@app.command()
+def check(plan: PlanFile, scenario: ScenarioFile, as_json: AsJson = False, quiet: Quiet = False) -> int:
+    """Recompute every constraint and the certificate of a plan without the solver; exit 0 only if all hold."""
+    from pretune.cli.planning import check_command
+
+    return check_command(plan, scenario, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def run(
+    what: Annotated[Path, typer.Argument(metavar="PLAN|SCENARIO", help="A plan, or a scenario to plan first.")],
+    scenario: Annotated[
+        Path | None, typer.Argument(metavar="[SCENARIO]", help="The plan's scenario, when a plan comes first.")
+    ] = None,
+    *,
+    scenario_option: Annotated[
+        Path | None, typer.Option("--scenario", metavar="SCENARIO", help="The same, as an option.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Folder of the run; by default the next free runs/N."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of all that is random.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in DIR.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    tolerance: Tolerance = 1e-4,
+    time_limit: TimeLimit = None,
+) -> int:
+    """Execute a plan: pre-train, fine-tune, keep the ledger, write the report.
+
+    Needs the optional part `train`. A run that was interrupted goes on with --resume.
+    """
+    from pretune.cli.running import Request, run_command
+
+    return run_command(
+        Request(
+            what=what,
+            scenario=scenario_option or scenario,
+            scenario_twice=scenario is not None and scenario_option is not None,
+            out=out,
+            seed=seed,
+            resume=resume,
+            as_json=as_json,
+            quiet=quiet,
+            tolerance=tolerance,
+            time_limit=time_limit,
+        )
+    )
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run, complete or not.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="HTML file; by default DIR/report.html.")
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> int:
+    """Write a self-contained HTML report of a run; it opens offline."""
+    from pretune.report import write_report
+
+    target = write_report(folder, out, force=force)
+    if not quiet:
+        typer.echo(f"Report: {target}")
+    return 0
+
+
+def _coming(name: str) -> int:
+    complain(f"{name} is not built yet in pretune {__version__}")
+    return 1
+
+
+_ANY = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command(context_settings=_ANY)
+def compare() -> int:
+    """(Not yet.) Will put the joint plan beside every baseline for a SCENARIO."""
+    return _coming("compare")
+
+
+@app.command(context_settings=_ANY)
+def calibrate() -> int:
+    """(Not yet.) Will measure the convergence constants of a SCENARIO on the user's model and data."""
+    return _coming("calibrate")
+
+
+@app.command(context_settings=_ANY)
+def profile() -> int:
+    """(Not yet.) Will measure FLOPs per sample, payload and this machine's throughput."""
+    return _coming("profile")
+
+
+@app.command(context_settings=_ANY)
+def pareto() -> int:
+    """(Not yet.) Will draw the front between energy, delay and objective of a SCENARIO."""
+    return _coming("pareto")
+
+
+@app.command(context_settings=_ANY)
+def studio() -> int:
+    """(Not yet.) Will open a local web page to edit a scenario and watch its plan."""
+    return _coming("studio")

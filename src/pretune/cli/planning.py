@@ -1,0 +1,107 @@
+"""`pretune plan` and `pretune check`."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pretune
+from pretune.cli.guard import complain
+from pretune.errors import CheckFailed, InputError
+from pretune.plans import Plan, Status, load_plan
+from pretune.scenario import Scenario, load_scenario
+
+_EXIT = {Status.OPTIMAL: 0, Status.FEASIBLE: 0, Status.INFEASIBLE: 3}
+
+
+def plan_command(
+    path: Path,
+    *,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    tolerance: float,
+    time_limit: float | None,
+    force: bool,
+) -> int:
+    """Plan a scenario, show or write the plan; the exit code says how it ended."""
+    check_options(tolerance, time_limit)
+    if out is not None:
+        refuse_existing(out, force=force)
+    scenario = load_scenario(path)
+    plan = make_plan(scenario, tolerance=tolerance, time_limit=time_limit)
+    if out is not None:
+        save(plan, out)
+    if as_json:
+        print(plan.to_json())
+    elif not quiet:
+        from pretune.cli.show_plan import show_plan
+
+        show_plan(plan, scenario)
+        if out is not None:
+            print(f"Plan: {out}")
+    return plan_exit_code(plan)
+
+
+def make_plan(scenario: Scenario, *, tolerance: float, time_limit: float | None) -> Plan:
+    """The plan, whatever its status."""
+    from pretune.planner import plan
+
+    return plan(scenario, tolerance=tolerance, time_limit=time_limit, throw=False)
+
+
+def plan_exit_code(plan: Plan) -> int:
+    """The exit code of a plan's status, with a line on standard error where it is no success."""
+    code = _EXIT.get(plan.status, 1)
+    if code:
+        from pretune.report import sentences
+
+        complain(" ".join([sentences.status(plan), *sentences.clash(plan)]))
+    return code
+
+
+def check_options(tolerance: float, time_limit: float | None) -> None:
+    """Refuse numbers that mean nothing before any work is done."""
+    if not 0 < tolerance < 1:
+        raise InputError.field("--tolerance", tolerance, "a share between 0 and 1")
+    if time_limit is not None and not (time_limit > 0 and math.isfinite(time_limit)):
+        raise InputError.field("--time-limit", time_limit, "a number of seconds above 0")
+
+
+def refuse_existing(out: Path, *, force: bool) -> None:
+    """Nothing is overwritten silently, and a file that can't be written is known before the work."""
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder; give the name of a file")
+    if out.exists() and not force:
+        raise InputError(f"{out}: exists already; give another name or --force")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: there is no folder {out.parent}")
+
+
+def save(plan: Plan, out: Path) -> None:
+    """Write the plan file."""
+    try:
+        plan.save(out)
+    except OSError as error:
+        raise InputError(f"{out}: can't be written ({error.strerror})") from None
+
+
+def check_command(plan_path: Path, scenario_path: Path, *, as_json: bool, quiet: bool) -> int:
+    """Check a plan against its scenario; every claim that fails is a line on standard error."""
+    from pretune.certify import check
+
+    plan, scenario = load_plan(plan_path), load_scenario(scenario_path)
+    try:
+        check(plan, scenario)
+    except CheckFailed as failed:
+        if as_json:
+            print(json.dumps({"pretune": pretune.__version__, "holds": False, "problems": list(failed.problems)}))
+        raise
+    if as_json:
+        print(json.dumps({"pretune": pretune.__version__, "holds": True, "problems": []}))
+    elif not quiet:
+        from pretune.cli.show_plan import show_check
+
+        show_check(plan)
+    return 0

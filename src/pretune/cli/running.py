@@ -1,0 +1,178 @@
+"""`pretune run`: plan if need be, execute with live progress, say what came out, write the report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pretune.cli.guard import INTERRUPTED, complain
+from pretune.cli.planning import check_options, make_plan, plan_exit_code
+from pretune.errors import InputError, MissingExtra, PretuneError, RunFailed
+from pretune.plans import Plan, load_plan
+from pretune.scenario import Scenario, load_scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asked for."""
+
+    what: Path
+    scenario: Path | None
+    scenario_twice: bool
+    out: Path | None
+    seed: int
+    resume: bool
+    as_json: bool
+    quiet: bool
+    tolerance: float
+    time_limit: float | None
+
+
+def run_command(request: Request) -> int:
+    """Run a plan, or plan a scenario and run that."""
+    check_options(request.tolerance, request.time_limit)
+    scenario_path = _scenario_path(request)
+    folder = _folder(request)
+    execute = _runtime()
+    scenario = load_scenario(scenario_path)
+    silent = request.quiet or request.as_json
+    plan = _plan(request, scenario, folder)
+    if not plan.status.has_plan:
+        return plan_exit_code(plan)
+    if not silent:
+        from pretune.cli.show_run import announce
+
+        announce(plan, scenario, folder)
+    try:
+        _with_progress(
+            plan,
+            silent,
+            lambda progress: execute(
+                plan,
+                scenario,
+                out=folder,
+                seed=request.seed,
+                base=scenario_path.parent,
+                resume=request.resume,
+                progress=progress,
+            ),
+        )
+    except KeyboardInterrupt:
+        complain(f"interrupted; go on with: {_resume_line(folder, scenario_path, request)}")
+        return INTERRUPTED
+    except RunFailed:
+        # What was done until then is worth a look; the failure itself is told by its own line.
+        with contextlib.suppress(PretuneError):
+            report = _report(folder)
+            if not silent:
+                print(f"Report of the rounds before it failed: {report}")
+        raise
+    report = _report(folder)
+    if request.as_json:
+        print(json.dumps(_summary(folder, report), allow_nan=False))
+    elif not request.quiet:
+        from pretune.cli.show_run import show_result
+
+        show_result(folder, report)
+    return 0
+
+
+def _report(folder: Path) -> Path:
+    """The report, in the run's own folder: one that is there is from before the run was resumed."""
+    from pretune.report import write_report
+
+    return write_report(folder, force=True)
+
+
+def looks_like_plan(path: Path) -> bool:
+    """Whether a file is a plan, also one that is cut off: only a plan is JSON with a status."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError):
+        return text.lstrip().startswith("{") and re.search(r'"status"\s*:', text) is not None
+    return isinstance(tree, dict) and "status" in tree
+
+
+def _scenario_path(request: Request) -> Path:
+    if request.scenario_twice:
+        raise InputError("SCENARIO: is given twice, as an argument and with --scenario; give it once")
+    is_plan = looks_like_plan(request.what)
+    if is_plan and request.scenario is None:
+        raise InputError(f"{request.what}: is a plan; name its scenario too: pretune run PLAN SCENARIO")
+    if not is_plan and request.scenario is not None and request.what.exists():
+        raise InputError(f"{request.what}: is not a plan file; with two files the first must be a plan")
+    if request.scenario is not None:
+        if not request.what.exists():
+            raise InputError(f"{request.what}: can't be read as a plan file (No such file or directory)")
+        return request.scenario
+    return request.what
+
+
+def _folder(request: Request) -> Path:
+    """The run's folder, refused when it would overwrite something."""
+    out = request.out
+    if out is None:
+        if request.resume:
+            raise InputError("--resume: needs -o DIR, the folder of the run to go on with")
+        number = 1
+        while (Path("runs") / str(number)).exists():
+            number += 1
+        return Path("runs") / str(number)
+    if request.resume and not out.is_dir():
+        raise InputError(f"{out}: there is no such folder to resume")
+    if not request.resume and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise InputError(f"{out}: exists already; give another folder, or --resume to go on with the run in it")
+    return out
+
+
+def _plan(request: Request, scenario: Scenario, folder: Path) -> Plan:
+    if request.scenario is not None:
+        return load_plan(request.what)
+    if request.resume and (folder / "plan.json").is_file():
+        # The run goes on with the plan it began with, whatever a new search would find.
+        return load_plan(folder / "plan.json")
+    return make_plan(scenario, tolerance=request.tolerance, time_limit=request.time_limit)
+
+
+def _runtime() -> Callable[..., Any]:
+    """The runtime's `run`; only here is PyTorch imported."""
+    try:
+        from pretune.runtime.run import run
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "pretune":
+            raise
+        raise MissingExtra("train", error.name) from None
+    return run
+
+
+def _with_progress(plan: Plan, silent: bool, call: Callable[[Any], Any]) -> Any:
+    if silent:
+        return call(None)
+    from pretune.cli.show_run import Progress
+
+    with Progress(plan) as progress:
+        return call(progress)
+
+
+def _resume_line(folder: Path, scenario: Path, request: Request) -> str:
+    words = ["pretune", "run", str(folder / "plan.json"), str(scenario), "-o", str(folder), "--resume"]
+    if request.seed:
+        words += ["--seed", str(request.seed)]
+    return shlex.join(words)
+
+
+def _summary(folder: Path, report: Path) -> dict[str, Any]:
+    tree = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return {**tree, "folder": str(folder), "report": str(report)}

@@ -1,0 +1,175 @@
+"""A plan on the terminal: aligned tables, human units, 80 columns."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pretune.plans import Plan, Status
+from pretune.report import sentences
+from pretune.report.spending import Share, device_columns, shares
+from pretune.report.stages import stage_rows
+from pretune.report.words import count, joules, percent, printable, quantity, seconds, significant
+from pretune.scenario import Scenario
+
+MOST_DEVICES = 20
+BAR = 26
+_STYLES = {"pre": "blue", "fine": "yellow", "up": "green", "down": "magenta", "idle": "bright_black"}
+_GOOD = {Status.OPTIMAL: "bold green", Status.FEASIBLE: "bold yellow", Status.TIME_LIMIT: "bold yellow"}
+
+
+def console() -> Console:
+    """Standard output for people: no guessing of numbers and paths in the text."""
+    return Console(highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+
+def show_plan(plan: Plan, scenario: Scenario) -> None:
+    """Print a plan, or why there is none."""
+    out = console()
+    out.print(Text(printable(scenario.name), style="bold"))
+    out.print(Text(sentences.status(plan), style=_GOOD.get(plan.status, "bold red")))
+    for part in _body(plan, scenario):
+        out.print()
+        out.print(part)
+
+
+def show_check(plan: Plan) -> None:
+    """Print what `pretune check` verified."""
+    out = console()
+    out.print(Text(f"All {count(len(plan.constraints))} limits and the certificate hold.", style="bold green"))
+    table = Table(box=None, show_header=True, header_style="dim", pad_edge=False)
+    for head in ("Limit", "Value", "At most", ""):
+        table.add_column(head, justify="left" if head in ("Limit", "") else "right")
+    ordered = sorted(plan.constraints, key=lambda limit: not limit.binding)
+    for limit in ordered[:MOST_DEVICES]:
+        table.add_row(
+            Text(printable(limit.name)),
+            sentences.amount(limit, limit.value),
+            sentences.amount(limit, limit.limit),
+            "binds" if limit.binding else "",
+        )
+    out.print(table)
+    if len(ordered) > MOST_DEVICES:
+        out.print(Text(f"and {count(len(ordered) - MOST_DEVICES)} more", style="dim"))
+
+
+def _body(plan: Plan, scenario: Scenario) -> list[RenderableType]:
+    if not plan.status.has_plan:
+        lines = sentences.clash(plan)
+        return [Text("\n".join(lines)), *_defaults(plan)] if lines else _defaults(plan)
+    spent = shares(plan, scenario)
+    return [
+        _stages(plan),
+        _budgets(plan, scenario, spent),
+        _causes(plan, spent),
+        _proof(plan),
+        *_devices(plan, scenario),
+        *_defaults(plan),
+    ]
+
+
+def table_of(*heads: str, left: int = 1) -> Table:
+    """An empty table whose first `left` columns are names and whose other columns are figures."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="left" if index < left else "right", no_wrap=index >= left)
+    return table
+
+
+def _stages(plan: Plan) -> Table:
+    table = table_of("Stage", "Rounds", "Batch", "Clock", "One round", "All rounds")
+    for row in stage_rows(plan):
+        table.add_row(row["stage"], row["rounds"], row["batch"], row["clock"], row["round"], row["total"])
+    return table
+
+
+def _budgets(plan: Plan, scenario: Scenario, spent: tuple[Share, ...]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, used, limit, write, parts in (
+        (
+            "Energy",
+            plan.energy_j,
+            scenario.budget.energy_j,
+            joules,
+            [(share.colour, share.energy_j) for share in spent],
+        ),
+        ("Delay", plan.delay_s, scenario.budget.delay_s, seconds, [(share.colour, share.delay_s) for share in spent]),
+    ):
+        said = f"{write(used, 5)} of {write(limit, 5)}"
+        table.add_row(name, _bar(parts, limit), said, Text(percent(used / limit, 2), style="dim"))
+    return table
+
+
+def _bar(parts: list[tuple[str, float]], limit: float) -> Text:
+    """A stacked bar; the parts end where their running sum does, so rounding never adds up."""
+    bar, reached, total = Text(), 0, 0.0
+    for colour, value in parts:
+        total += value
+        end = min(round(BAR * total / limit), BAR)
+        bar.append("█" * (end - reached), style=_STYLES[colour])
+        reached = max(reached, end)
+    bar.append("░" * (BAR - reached), style="dim")
+    return bar
+
+
+def _causes(plan: Plan, spent: tuple[Share, ...]) -> Table:
+    table = table_of("Stage", "Cause", "Energy", "", "Delay", "", left=2)
+    for share in spent:
+        table.add_row(
+            share.stage,
+            Text.assemble(("█ ", _STYLES[share.colour]), share.cause),
+            joules(share.energy_j),
+            percent(share.energy_j / plan.energy_j) if plan.energy_j > 0 else "",
+            seconds(share.delay_s),
+            percent(share.delay_s / plan.delay_s) if plan.delay_s > 0 else "",
+        )
+    return table
+
+
+def _proof(plan: Plan) -> Group:
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    facts.add_row("Minimised", sentences.criterion(plan))
+    facts.add_row("Objective", significant(plan.objective, 7))
+    facts.add_row("Lower bound", f"{significant(plan.lower_bound, 7)} (proven; gap {percent(plan.relative_gap, 4)})")
+    facts.add_row("Prices", Text("\n".join(sentences.prices(plan))))
+    facts.add_row("Binding", Text(sentences.binding(plan.constraints)))
+    return Group(facts)
+
+
+def _devices(plan: Plan, scenario: Scenario) -> list[RenderableType]:
+    columns = device_columns(plan, scenario)
+    if columns is None:
+        return []
+    table = table_of("Device", "Batch", "Clock", "Power", "Compute", "Upload", "Energy")
+    table.columns[0].overflow = "ellipsis"
+    table.columns[0].max_width = 18
+    table.columns[0].no_wrap = True
+    for index in range(min(len(columns), MOST_DEVICES)):
+        table.add_row(
+            Text(printable(columns.names[index])),
+            count(int(columns.batch[index])),
+            quantity(columns.clock_hz[index], "Hz", 3),
+            quantity(columns.power_w[index], "W", 3),
+            seconds(columns.compute_s[index], 3),
+            seconds(columns.upload_s[index], 3),
+            joules(columns.round_j[index], 3),
+        )
+    more = len(columns) - MOST_DEVICES
+    said = "Each device, in one fine-tuning round"
+    if more > 0:
+        return [
+            Text(said + f" (the first {MOST_DEVICES})", style="dim"),
+            table,
+            Text(f"and {count(more)} more", style="dim"),
+        ]
+    return [Group(Text(said, style="dim"), table)]
+
+
+def _defaults(plan: Plan) -> list[RenderableType]:
+    if not plan.defaults:
+        return []
+    return [Text("Defaults taken: " + "; ".join(printable(line) for line in plan.defaults), style="dim")]
