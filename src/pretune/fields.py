@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,10 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from pretune import units
 from pretune.physics.types import Floats
+from pretune.problems import concise
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 HUGE = 1e60
 TINY = 1e-60
@@ -28,7 +32,8 @@ MOST = 10**12
 class Quantity:
     """A finite number with a unit; positive, or also zero where `zero` is set.
 
-    `noun` completes "a positive ..."; `example` is written with a unit, `si` is the same as a bare number.
+    `noun` completes "a positive ..." (or "a whole number ..."); `example` is written with a unit, `si` is
+    the same or a similar value as a bare number. `least` and `most` narrow the range.
     """
 
     noun: str
@@ -37,38 +42,47 @@ class Quantity:
     example: str = ""
     zero: bool = False
     whole: bool = False
+    least: float = TINY
     most: float = HUGE
 
     @property
     def should(self) -> str:
         """What the field should hold, in words."""
-        such = f"such as {self.example!r} or {self.si:g}" if self.example else f"such as {self.si:g}"
-        upper = f" of at most {self.most:g}" if self.most not in (HUGE, MOST) else ""
+        such = f"such as {self.example!r} or {concise(self.si)}" if self.example else f"such as {concise(self.si)}"
         if self.whole:
-            return f"a whole number {self.noun}, {0 if self.zero else 1} to {self._top:g}, {such}"
+            return f"a whole number {self.noun} from {concise(self._low)} to {concise(self._high)}, {such}"
+        limits = [f"at least {concise(self.least)}"] if self.least > TINY else []
+        limits += [f"at most {concise(self.most)}"] if self.most < HUGE else []
+        bounds = f" of {' and '.join(limits)}" if limits else ""
         return (
-            f"a {self.noun} of zero or more{upper}, {such}" if self.zero else f"a positive {self.noun}{upper}, {such}"
+            f"a {self.noun} of zero or more{bounds}, {such}" if self.zero else f"a positive {self.noun}{bounds}, {such}"
         )
 
     @property
     def range(self) -> str:
         """The range, for tables."""
         if self.whole:
-            return f"whole, {0 if self.zero else 1} to {self._top:g}"
-        low = "≥ 0" if self.zero else "> 0"
-        return low if self.most == HUGE else f"{low}, ≤ {self.most:g}"
+            return f"whole, {concise(self._low)} to {concise(self._high)}"
+        low = "≥ 0" if self.zero else "> 0" if self.least == TINY else f"≥ {concise(self.least)}"
+        return low if self.most == HUGE else f"{low}, ≤ {concise(self.most)}"
 
     @property
-    def _top(self) -> float:
+    def _low(self) -> float:
+        return 0.0 if self.zero else max(self.least, 1.0)
+
+    @property
+    def _high(self) -> float:
         return min(self.most, MOST)
 
     def allows(self, numbers: Floats) -> NDArray[np.bool_]:
         """Which numbers (SI) are within the range; NaN and infinity never are."""
-        fit = (numbers >= (1.0 if self.whole else TINY)) & (numbers <= (self._top if self.whole else self.most))
-        if self.zero:
-            fit |= numbers == 0.0
         if self.whole:
-            fit &= np.mod(numbers, 1.0, where=fit, out=np.ones_like(numbers)) == 0.0
+            fit: NDArray[np.bool_] = (numbers >= self._low) & (numbers <= self._high)
+            fit &= np.floor(numbers, where=fit, out=np.zeros_like(numbers)) == numbers
+        else:
+            fit = (numbers >= self.least) & (numbers <= self.most)
+            if self.zero:
+                fit |= numbers == 0.0
         return fit
 
     def read(self, value: object) -> float:
@@ -77,10 +91,7 @@ class Quantity:
         Raises:
             ValueError: it is neither, or out of range.
         """
-        if isinstance(value, str):
-            number = units.to_si(value, self.unit)
-        else:
-            number = _plain(value)
+        number = units.to_si(value, self.unit) if isinstance(value, str) else _plain(value)
         if not self.allows(np.array([number]))[0]:
             raise ValueError(f"{number} is out of range")
         return number + 0.0  # no negative zero
@@ -143,7 +154,12 @@ class Text:
     @property
     def should(self) -> str:
         """What the field should hold, in words."""
-        return f"{self.noun}: one line of 1 to {self.most} characters, such as {self.example!r}"
+        return f"{self.noun}, one line of at most {self.most} characters, such as {self.example!r}"
+
+    @property
+    def range(self) -> str:
+        """The range, for tables."""
+        return f"one line, 1 to {self.most} characters"
 
     def allows(self, value: object) -> bool:
         """Whether it is a text that can be printed on one line."""
@@ -158,3 +174,11 @@ class Text:
             return str(value)
 
         return core_schema.no_info_plain_validator_function(check)
+
+
+def mark_of(field: FieldInfo) -> Quantity | Text | None:
+    """The description that a model's field carries, also when it is written ``Annotated[...] | None``."""
+    marks = [*field.metadata]
+    for option in getattr(field.annotation, "__args__", ()):
+        marks += getattr(option, "__metadata__", ())
+    return next((mark for mark in marks if isinstance(mark, Quantity | Text)), None)

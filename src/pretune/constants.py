@@ -1,0 +1,91 @@
+"""The constants of the convergence bounds: what the planner minimises is built from them (math.md section 2)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+import numpy as np
+from pydantic import Field, PlainValidator, model_validator
+
+from pretune.fields import Quantity
+from pretune.parts import Part
+from pretune.problems import Problems, refused
+
+
+class Criterion(StrEnum):
+    """What a plan minimises."""
+
+    TRAJECTORY = "trajectory"
+    FINAL = "final"
+    CALIBRATED = "calibrated"
+
+
+VARIANCE = Quantity(noun="variance", unit="", si=120, zero=True)
+
+
+def _read_variance(value: object) -> float | tuple[float, ...]:
+    """One variance for all devices, or one for each."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if not isinstance(value, list | tuple):
+        try:
+            return VARIANCE.read(value)
+        except ValueError:
+            raise refused(value, f"{VARIANCE.should}, or a list with one for each device") from None
+    numbers, problems = VARIANCE.read_cells(value), Problems()
+    for i in np.flatnonzero(~VARIANCE.allows(numbers)).tolist():
+        problems.holds(f"[{i}]", value[i], VARIANCE.should)
+    problems.refuse()
+    return tuple(numbers.tolist())
+
+
+class Convergence(Part):
+    """The constants of the convergence bound, and the steps."""
+
+    criterion: Criterion = Field(
+        default=Criterion.TRAJECTORY,
+        description="What a plan minimises. `trajectory`: the average squared gradient norm on the way; `final`: the "
+        "optimality gap of the delivered model; `calibrated`: a fit to pilot runs.",
+    )
+    smoothness: Annotated[float, Quantity(noun="number", unit="", si=10)] = Field(
+        description="Smoothness L of the task objective: the gradient's Lipschitz constant."
+    )
+    initial_gap: Annotated[float, Quantity(noun="number", unit="", si=2.3, zero=True)] = Field(
+        description="Optimality gap Δ of the initial model."
+    )
+    shift: Annotated[float, Quantity(noun="number", unit="", si=0.7, zero=True)] = Field(
+        description="Bound ζ on the distance of the gradients on general and on task data."
+    )
+    pretrain_step: Annotated[float, Quantity(noun="step size", unit="", si=0.01)] = Field(
+        description="Step size η₀ of pre-training, at most 1/L."
+    )
+    finetune_step: Annotated[float, Quantity(noun="step size", unit="", si=0.01)] = Field(
+        description="Step size η of fine-tuning, at most 1/L."
+    )
+    pretrain_variance: Annotated[float, Quantity(noun="variance", unit="", si=100, zero=True)] = Field(
+        description="Variance σ₀² of one sample's gradient at the server."
+    )
+    finetune_variance: Annotated[float | tuple[float, ...], VARIANCE, PlainValidator(_read_variance)] = Field(
+        description="Variance σₖ² of one sample's gradient at the devices: one number, or a list with one for each."
+    )
+    pl_constant: Annotated[float, Quantity(noun="number", unit="", si=0.5)] | None = Field(
+        default=None, description="Polyak-Łojasiewicz constant μ, at most L; `final` needs it."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Steps within ``eta <= 1/L``, and ``0 < mu <= L``: the bounds hold only then."""
+        problems, largest = Problems(), 1.0 / self.smoothness
+        for key in ("pretrain_step", "finetune_step"):
+            if getattr(self, key) > largest:
+                problems.holds(key, getattr(self, key), f"a step of at most 1/smoothness = {largest!r}")
+        if self.criterion is Criterion.CALIBRATED:
+            should = "trajectory or final: calibrated needs `pretune calibrate`, not available yet"
+            problems.holds("criterion", "calibrated", should)
+        if self.pl_constant is None and self.criterion is Criterion.FINAL:
+            problems.missing("pl_constant", f"what criterion final needs, 0 < mu <= smoothness = {self.smoothness!r}")
+        if self.pl_constant is not None and self.pl_constant > self.smoothness:
+            problems.holds("pl_constant", self.pl_constant, f"at most the smoothness, {self.smoothness!r}")
+        problems.refuse()
+        return self
