@@ -81,9 +81,9 @@ def los_loss(
     climb = base_height_m - device_height_m
     bend_m = breakpoint_distance(carrier_hz, base_height_m, device_height_m)
     log_d3: Floats = 0.5 * np.log10(np.square(distance_m) + climb**2)
-    common = street.los_db + 20.0 * np.log10(carrier_hz / 1e9)
-    near = common + street.los_slope * log_d3
-    far = common + 40.0 * log_d3 - street.bend * np.log10(bend_m**2 + climb**2)
+    common: float = street.los_db + 20.0 * np.log10(carrier_hz / 1e9)
+    near: Floats = common + street.los_slope * log_d3
+    far: Floats = common + 40.0 * log_d3 - street.bend * np.log10(bend_m**2 + climb**2)
     return np.where(distance_m <= bend_m, near, far)
 
 

@@ -1,0 +1,179 @@
+"""Writes the reference of the scenario file from the models themselves: ``python -m pretune.schema_docs``."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pretune.cell import Cell
+from pretune.constants import Convergence
+from pretune.device import Device
+from pretune.fields import Quantity, mark_of
+from pretune.population import Population
+from pretune.problems import concise
+from pretune.system import Budget, Radio, Server, Workload
+
+DERIVED = {
+    (Workload, "download_bits"): "`upload_bits`",
+    (Radio, "noise_psd_w_per_hz"): "-174 dBm/Hz, 3.98e-21",
+    (Device, "name"): "`device-<i>`",
+    (Device, "weight"): "`samples / sum(samples)`",
+    (Cell, "min_distance_m"): "10 for `umi`, else 35",
+    (Cell, "base_height_m"): "10 for `umi`, 25 for `uma`",
+    (Cell, "device_height_m"): "1.5",
+    (Cell, "line_of_sight"): "probabilistic",
+    (Cell, "shadowing_db"): "`umi` 4 or 7.82, `uma` 4 or 6 (with or without line of sight), `log_distance` 8",
+}
+"""Defaults that are worked out from something else."""
+
+HEAD = """\
+# The scenario file
+
+<!-- Written by `python -m pretune.schema_docs docs/scenario.md` from the models. Edit those. -->
+
+A scenario is a YAML, TOML or JSON file; all three hold the same tree. A bare number is in SI units. A text with a unit
+does as well: `"20 MHz"`, `"23 dBm"`, `"-174 dBm/Hz"`, `"90 s"`, `"2.4 MB"`, `"72 MFLOP"`, `"-105 dB"`.
+Units are case-sensitive: `mW` is a milliwatt and `MW` a megawatt.
+
+```yaml
+pretune: 1
+name: campus-digits
+workload: {flops_per_sample: 72 MFLOP, upload_bits: 19.2 Mbit}
+server:   {capacitance: 1.0e-27, flops_per_cycle: 2048, max_clock_hz: 1.5 GHz, samples: 60000, transmit_power_w: 43 dBm}
+radio:    {access: fdma, broadcast_bandwidth_hz: 20 MHz}
+devices:
+  - {name: cam-1, capacitance: 1.0e-28, flops_per_cycle: 8, max_clock_hz: 1.2 GHz, max_power_w: 23 dBm, gain: 3.1e-11,
+     bandwidth_hz: 2 MHz, samples: 600}
+  - {name: cam-2, capacitance: 1.0e-28, flops_per_cycle: 8, max_clock_hz: 1.0 GHz, max_power_w: 23 dBm, gain: 8.2e-11,
+     bandwidth_hz: 2 MHz, samples: 450, battery_j: 0.5 Wh}
+budget: {energy_j: 2 kJ, delay_s: 10 min}
+convergence: {criterion: trajectory, smoothness: 10, initial_gap: 2.3, shift: 0.7, pretrain_step: 0.01,
+              finetune_step: 0.01, pretrain_variance: 100, finetune_variance: 120}
+```
+
+- A key without a default is required; a key that took its default is listed in the plan.
+- An unknown key is an error, and so is a key that stands twice.
+- All errors are reported at once, one line for each field and twenty at most: `devices[17].gain (fleet.csv line 19):
+  holds -1.0, should hold a positive power ratio, such as '-105 dB' or 3.1e-11`.
+- Numbers are finite; a positive one lies between 1e-60 and 1e60.
+- YAML is version 1.2, without aliases.
+
+## Top level
+
+| key | default | meaning |
+|---|---|---|
+| `pretune` | required | Format of the file: `1`. |
+| `name` | required | Name of the scenario. |
+| `workload`, `server`, `radio`, `budget`, `convergence` | required | Mappings, below. |
+| `devices` | required | A list of mappings, a fleet file, or a drawn population, below. |
+| `task` | null | Model and data: a mapping that is kept as it is, needed only to run, calibrate or profile. |
+"""
+
+FLEET_FILE = """\
+### A fleet file
+
+```yaml
+devices: {file: fleet.csv}
+```
+
+A CSV or Parquet file whose columns are the keys above, in any order; a relative path starts at the scenario file's
+folder. A CSV file has a line of column names. Cells hold numbers or texts with units; an empty cell is an absent key.
+A million rows load in a few seconds.
+"""
+
+DRAW = """\
+### A drawn population
+
+```yaml
+devices:
+  count: 50
+  seed: 0
+  draw:
+    capacitance: 1.0e-28
+    flops_per_cycle: {choice: [4, 8]}
+    max_clock_hz: {uniform: [0.8 GHz, 1.6 GHz]}
+    max_power_w: 23 dBm
+    gain: {cell: {model: umi, carrier_hz: 3.5 GHz, radius_m: 250}}
+    bandwidth_hz: 2 MHz
+    samples: {loguniform: [100, 2000]}
+```
+
+Each of a device's keys but `name` is a constant or one of `{uniform: [a, b]}`, `{loguniform: [a, b]}` and
+`{choice: [a, b, ...]}`. Whole numbers include both limits. Drawn weights are divided by their sum. The same file always
+draws the same fleet, and each key has random numbers of its own: drawing one key otherwise leaves the others alone.
+"""
+
+CELL = """\
+### The gains of a cell
+
+`gain: {cell: {...}}` spreads the devices evenly over a ring around the base station. `umi` and `uma` are the street
+canyon and the macro cell of 3GPP TR 38.901: path loss of Table 7.4.1-1, line of sight of Table 7.4.2-1, and their shadowing.
+"""
+
+
+def render() -> str:
+    """The page, as Markdown."""
+    sections = [HEAD]
+    sections += [
+        _section("##", key, model) for key, model in (("workload", Workload), ("server", Server), ("radio", Radio))
+    ]
+    sections.append(_section("##", "devices", Device))
+    sections += [FLEET_FILE, DRAW + "\n" + _table(Population), CELL + "\n" + _table(Cell)]
+    sections += [_section("##", key, model) for key, model in (("budget", Budget), ("convergence", Convergence))]
+    return "\n".join(sections)
+
+
+def _section(level: str, key: str, model: type[BaseModel]) -> str:
+    return f"{level} `{key}`\n\n{(model.__doc__ or '').strip().splitlines()[0]}\n\n{_table(model)}"
+
+
+def _table(model: type[BaseModel]) -> str:
+    lines = ["| key | unit | range | default | example | meaning |", "|---|---|---|---|---|---|"]
+    for key, field in model.model_fields.items():
+        mark = mark_of(field)
+        unit = (mark.unit if isinstance(mark, Quantity) else "") or "–"
+        span, example = (mark.range, _example(mark)) if mark is not None else (_options(field), "–")
+        default = DERIVED.get((model, key)) or _default(field)
+        lines.append(f"| `{key}` | {unit} | {span} | {default} | {example} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _example(mark: Any) -> str:
+    if isinstance(mark, Quantity):
+        return f"`{mark.example}`" if mark.example else f"`{concise(mark.si)}`"
+    return f"`{mark.example}`"
+
+
+def _options(field: FieldInfo) -> str:
+    for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return ", ".join(f"`{option.value}`" for option in kind)
+        if kind is bool:
+            return "`true`, `false`"
+    return "a mapping"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value.value if isinstance(value, Enum) else value)
+
+
+def main(arguments: list[str]) -> None:
+    """Write the page to the file that is named, or to standard output."""
+    if arguments:
+        Path(arguments[0]).write_text(render(), encoding="utf-8")
+    else:
+        sys.stdout.write(render())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
