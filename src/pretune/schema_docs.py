@@ -112,7 +112,8 @@ CELL = """\
 ### The gains of a cell
 
 `gain: {cell: {...}}` spreads the devices evenly over a ring around the base station. `umi` and `uma` are the street
-canyon and the macro cell of 3GPP TR 38.901: path loss of Table 7.4.1-1, line of sight of Table 7.4.2-1, and their shadowing.
+canyon and the macro cell of 3GPP TR 38.901: path loss and shadowing of Table 7.4.1-1, line of
+sight of Table 7.4.2-1.
 """
 
 

@@ -12,11 +12,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from pretune.physics.types import Floats
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from pint import UnitRegistry
+
+Floats = NDArray[np.float64]
 
 LONGEST = 64
 """Characters a quantity may have; nothing sensible is longer."""
