@@ -18,11 +18,17 @@ INTERRUPTED = 130
 MOST_LINES = 20
 
 
+class Interrupted(Exception):
+    """Ctrl-C came while something was going on that can be taken up again; the message says how."""
+
+
 def guarded(call: Callable[[], int]) -> int:
     """Run a command; whatever it raises becomes a line and an exit code."""
     _lenient_streams()
     try:
         code = call()
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this by itself
+            complain("interrupted")
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -57,6 +63,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, PretuneError):
         complain(" ".join(str(error).splitlines()))
         return error.exit_code
+    if isinstance(error, Interrupted):
+        complain(str(error))
+        return INTERRUPTED
     usage = _usage(error)
     if usage is not None:
         complain(usage)

@@ -41,7 +41,7 @@ def plan_command(
         show_plan(plan, scenario)
         if out is not None:
             print(f"Plan: {out}")
-    return plan_exit_code(plan)
+    return plan_exit_code(plan, told=not (as_json or quiet))
 
 
 def make_plan(scenario: Scenario, *, tolerance: float, time_limit: float | None) -> Plan:
@@ -51,13 +51,14 @@ def make_plan(scenario: Scenario, *, tolerance: float, time_limit: float | None)
     return plan(scenario, tolerance=tolerance, time_limit=time_limit, throw=False)
 
 
-def plan_exit_code(plan: Plan) -> int:
-    """The exit code of a plan's status, with a line on standard error where it is no success."""
+def plan_exit_code(plan: Plan, *, told: bool) -> int:
+    """The exit code of a plan's status; where it is no success, with a line on standard error.
+
+    `told` says that the reasons have been printed already.
+    """
     code = _EXIT.get(plan.status, 1)
     if code:
-        from pretune.report import sentences
-
-        complain(" ".join([sentences.status(plan), *sentences.clash(plan)]))
+        complain(plan.message.partition(":")[0] if told and plan.message else plan.message or plan.status.value)
     return code
 
 

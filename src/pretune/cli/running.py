@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pretune.cli.guard import INTERRUPTED, complain
+from pretune.cli.guard import Interrupted
 from pretune.cli.planning import check_options, make_plan, plan_exit_code
 from pretune.errors import InputError, MissingExtra, PretuneError, RunFailed
 from pretune.plans import Plan, load_plan
@@ -46,7 +46,7 @@ def run_command(request: Request) -> int:
     silent = request.quiet or request.as_json
     plan = _plan(request, scenario, folder)
     if not plan.status.has_plan:
-        return plan_exit_code(plan)
+        return plan_exit_code(plan, told=False)
     if not silent:
         from pretune.cli.show_run import announce
 
@@ -66,8 +66,7 @@ def run_command(request: Request) -> int:
             ),
         )
     except KeyboardInterrupt:
-        complain(f"interrupted; go on with: {_resume_line(folder, scenario_path, request)}")
-        return INTERRUPTED
+        raise Interrupted(f"interrupted; go on with: {_resume_line(folder, scenario_path, request)}") from None
     except RunFailed:
         # What was done until then is worth a look; the failure itself is told by its own line.
         with contextlib.suppress(PretuneError):
