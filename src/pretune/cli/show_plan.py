@@ -11,7 +11,7 @@ from pretune.plans import Plan, Status
 from pretune.report import sentences
 from pretune.report.spending import Share, device_columns, shares
 from pretune.report.stages import stage_rows
-from pretune.report.words import count, joules, percent, printable, quantity, seconds, significant
+from pretune.report.words import count, gap, joules, percent, printable, quantity, seconds, significant
 from pretune.scenario import Scenario
 
 MOST_DEVICES = 20
@@ -134,7 +134,7 @@ def _proof(plan: Plan) -> Group:
     facts.add_column(overflow="fold")
     facts.add_row("Minimised", sentences.criterion(plan))
     facts.add_row("Objective", significant(plan.objective, 7))
-    facts.add_row("Lower bound", f"{significant(plan.lower_bound, 7)} (proven; gap {percent(plan.relative_gap, 4)})")
+    facts.add_row("Lower bound", f"{significant(plan.lower_bound, 7)} (proven; gap {gap(plan.relative_gap)})")
     facts.add_row("Prices", Text("\n".join(sentences.prices(plan))))
     facts.add_row("Binding", Text(sentences.binding(plan.constraints)))
     return Group(facts)

@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pretune.physics.types import Floats
-from pretune.report.words import significant
+from pretune.report.words import percent, significant
 
 WIDTH, HEIGHT = 520, 300
 LEFT, RIGHT, TOP, BOTTOM = 66, 18, 26, 48
@@ -95,13 +95,15 @@ def chart(
     shown = [line for line in (_clean(line, x, y) for line in lines) if line.x.size]
     if not shown:
         return None
-    xs = _scale(x, [line.x for line in shown], [r.at / x.divide for r in rules if r.axis == "x"], LEFT, WIDTH - RIGHT)
+    ends = [at / x.divide for band in bands for at in (band.start, band.end)]
+    ends += [rule.at / x.divide for rule in rules if rule.axis == "x"]
+    xs = _scale(x, [line.x for line in shown], ends, LEFT, WIDTH - RIGHT)
     ys = _scale(y, [line.y for line in shown], [r.at / y.divide for r in rules if r.axis == "y"], HEIGHT - BOTTOM, TOP)
     parts = [
         *(_band(band, xs, x) for band in bands if band.end > band.start),
         *_grid(xs, ys, x, y),
         *(_rule(rule, xs, ys, x if rule.axis == "x" else y) for rule in rules),
-        *(part for line in shown for part in _line(line, xs, ys)),
+        *(part for line in shown for part in _line(line, xs, ys, y)),
     ]
     legend = Markup("").join(
         Markup('<li><span class="key {} {}"></span>{}</li>').format(line.colour, line.style, line.label)
@@ -140,7 +142,7 @@ def _scale(axis: Axis, columns: Sequence[Floats], extra: Sequence[float], start:
     else:
         low = 0.0 if axis.from_zero and low >= 0 else low
         if high - low <= 1e-9 * max(abs(high), abs(low), 1e-300):
-            low, high = low - (abs(low) * 0.1 or 1.0), high + (abs(high) * 0.1 or 1.0)
+            low, high = low - (abs(low) * 0.1 or float(not axis.from_zero)), high + (abs(high) * 0.1 or 1.0)
         margin = 0.04 * (high - low)
         low = low if axis.from_zero and low == 0 else low - margin
         high += margin
@@ -219,7 +221,7 @@ def _rule(rule: Rule, xs: _Scale, ys: _Scale, axis: Axis) -> Markup:
     ).format(*start, *end, anchor, *name_at, rule.label)
 
 
-def _line(line: Line, xs: _Scale, ys: _Scale) -> list[Markup]:
+def _line(line: Line, xs: _Scale, ys: _Scale, axis: Axis) -> list[Markup]:
     if line.style == "noisy" and line.x.size > MOST_POINTS:
         x, low, mean, high = _thinned(line.x, line.y)
         around = [*_points(x, high, xs, ys), *reversed(_points(x, low, xs, ys))]
@@ -239,7 +241,9 @@ def _line(line: Line, xs: _Scale, ys: _Scale) -> list[Markup]:
     if line.style == "dots" or len(points) == 1:
         parts += [
             Markup('<circle class="{}" cx="{}" cy="{}" r="3.2"><title>{}</title></circle>').format(
-                line.colour, *point.split(","), f"{line.label}: {significant(value)}"
+                line.colour,
+                *point.split(","),
+                f"{line.label}: {percent(value) if axis.percent else significant(value)}",
             )
             for point, value in zip(points, y.tolist(), strict=True)
         ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pretune.plans import Constraint, Plan, Status
-from pretune.report.words import joules, percent, printable, quantity, seconds, significant
+from pretune.plans import Constraint, Plan
+from pretune.report.words import count, joules, percent, printable, quantity, seconds, significant
 
 _PRICED = {"energy_j": "joule of energy", "delay_s": "second of time"}
 _UNITS = {"energy": "J", "battery": "J", "delay": "s", "deadline": "s", "clock": "Hz", "power": "W"}
@@ -23,16 +23,8 @@ _CRITERIA = {
 
 def status(plan: Plan) -> str:
     """The first line about a plan."""
-    if plan.message:
-        return printable(plan.message)
-    gap = percent(plan.relative_gap, 3)
-    return {
-        Status.OPTIMAL: f"Optimal: proven to be within {gap} of the best possible plan.",
-        Status.FEASIBLE: f"A valid plan, proven to be within {gap} of the best possible one.",
-        Status.TIME_LIMIT: f"Out of time; a valid plan, proven to be within {gap} of the best possible one.",
-        Status.INFEASIBLE: "Proven: no plan fits the budgets.",
-        Status.NUMERICAL_FAILURE: "The numbers of this scenario defeat the solver; no claim is made.",
-    }[plan.status]
+    said = printable(plan.message) or plan.status.value.replace("_", " ")
+    return said[:1].upper() + said[1:]
 
 
 def criterion(plan: Plan) -> str:
@@ -53,13 +45,22 @@ def prices(plan: Plan) -> list[str]:
     return lines or ["More energy or time would not lower the bound."]
 
 
-def binding(constraints: Sequence[Constraint], most: int = 8) -> str:
-    """The names of the limits that bind."""
-    names = [printable(constraint.name) for constraint in constraints if constraint.binding]
-    if not names:
-        return "none"
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+def binding(constraints: Sequence[Constraint], most: int = 3) -> str:
+    """The limits that bind; one kind that binds at many devices is told in one word."""
+    kinds: dict[str, list[str]] = {}
+    for constraint in constraints:
+        if constraint.binding:
+            kind, _, who = constraint.name.partition(":")
+            kinds.setdefault(kind, []).append(printable(who))
+    said = []
+    for kind, names in kinds.items():
+        if names == [""]:
+            said.append(printable(kind))
+        elif len(names) > most:
+            said.append(f"{printable(kind)} of {count(len(names))} devices")
+        else:
+            said.append(f"{printable(kind)} of {', '.join(names)}")
+    return "; ".join(said) or "none"
 
 
 def amount(constraint: Constraint, value: float) -> str:

@@ -18,7 +18,7 @@ from pretune.report.figures import SAME, keeping_to_the_plan, learning
 from pretune.report.folder import RunFolder
 from pretune.report.spending import FINETUNE, PRETRAIN, Share, shares
 from pretune.report.stages import stage_rows
-from pretune.report.words import count, joules, percent, printable, seconds, significant
+from pretune.report.words import count, gap, joules, percent, printable, seconds, significant
 
 MOST_LIMITS = 200
 _STAGE_NAMES = {"start": "Before training", "pretrain": PRETRAIN, "finetune": FINETUNE, "total": "Whole run"}
@@ -123,7 +123,7 @@ def _lead(run: RunFolder) -> str:
         f"{count(len(run.scenario.devices))} devices"
     )
     cost = f"for {joules(total.realised_j)} in {seconds(total.realised_s)}"
-    if "total" in accuracy and "start" in accuracy:
+    if len(accuracy) > 2:  # not only that of the start, which is the total's too
         return (
             f"{said} took the test accuracy from {percent(accuracy['start'])} to {percent(accuracy['total'])}, {cost}."
         )
@@ -161,7 +161,7 @@ def _tiles(run: RunFolder) -> tuple[Fact, ...]:
             value=seconds(total.realised_s),
             note=f"{percent(total.realised_s / budget.delay_s, 2)} of {seconds(budget.delay_s)}",
         ),
-        Fact(name="Proven gap", value=percent(plan.relative_gap, 3), note="to the best plan there can be"),
+        Fact(name="Proven gap", value=gap(plan.relative_gap), note="to the best plan there can be"),
     )
 
 
@@ -229,7 +229,7 @@ def _certificate(plan: Plan) -> Certificate:
         facts=(
             Fact(name="Objective of this plan", value=significant(plan.objective, 7)),
             Fact(name="Proven lower bound", value=significant(plan.lower_bound, 7)),
-            Fact(name="Relative gap", value=percent(plan.relative_gap, 4)),
+            Fact(name="Relative gap", value=gap(plan.relative_gap)),
             Fact(name="Binding limits", value=sentences.binding(plan.constraints)),
         ),
         prices=sentences.prices(plan),

@@ -71,6 +71,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{share * 100:.{digits}f} %"
 
 
+def gap(share: float) -> str:
+    """A share of one that may be tiny, as a percentage with three significant digits."""
+    return f"{significant(share * 100, 3)} %"
+
+
 def printable(text: object) -> str:
     """Text from a file, safe for a terminal: control and format characters are shown, not obeyed."""
     return "".join(
