@@ -163,7 +163,12 @@ def estimate(
 
 
 def _constants(points: list[_Point], probe: _Probe, weights: Floats, settings: EstimateSettings) -> Constants:
-    """From the points to the constants: averages where a criterion sums over rounds, extremes where it needs bounds."""
+    """From the points to the constants.
+
+    Averages where a criterion adds up over rounds what each round contributes: variances, the squared shift, and also
+    the PL constant, because the gap shrinks by the product of ``1 - eta mu_m``, about ``exp(-eta sum_m mu_m)``. The
+    extreme for the smoothness, which limits the step sizes.
+    """
     first = [point for point in points if point.stage != "finetune"]
     second = [point for point in points if point.stage == "finetune"] or points[-1:]
     by_device = np.mean([point.device_variance for point in second], axis=0)
@@ -209,9 +214,10 @@ def _constants(points: list[_Point], probe: _Probe, weights: Floats, settings: E
             f"{len(second)} models of fine-tuning, {data}",
         ),
         pl_constant=_measured(
-            min(slopes),
+            float(np.mean(slopes)),
             slopes,
-            f"least |gradient|^2 / (2 (task loss - {settings.floor:g})) over {len(points)} models of the path",
+            f"|gradient|^2 / (2 (task loss - {settings.floor:g})), mean over {len(points)} models of the path: the rate "
+            f"at which the path closes the gap, not a bound (the least is {min(slopes):.2g})",
         ),
         flops_per_sample=_exact(probe.flops(), "forward and backward pass, counted by PyTorch's flop counter"),
         upload_bits=_exact(probe.bits(trainable_only=True), "one gradient: the trainable parameters, uncompressed"),

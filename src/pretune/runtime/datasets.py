@@ -8,7 +8,9 @@ usual names, gzipped or not, in ``folder/NAME`` and (MNIST only) in the folder i
 from __future__ import annotations
 
 import gzip
+import math
 import os
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -78,7 +80,7 @@ def load_images(name: str, folder: Path | None) -> Images:
 def _from_files(name: str, folder: Path) -> dict[str, NDArray[Any]] | None:
     archive = folder / f"{name}.npz"
     if archive.is_file():
-        with np.load(archive, allow_pickle=False) as tree:
+        with open(archive, "rb") as file, np.load(file, allow_pickle=False) as tree:
             return {key: tree[key] for key in ("x_train", "y_train", "x_test", "y_test")}
     for place in [folder / name, *([folder] if name == "mnist" else [])]:
         found = [_idx_file(place, part) for part in ("train-images", "train-labels", "t10k-images", "t10k-labels")]
@@ -117,8 +119,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":
         raise ValueError(f"{path.name} is not an IDX file of bytes")
     head = 4 + 4 * data[3]
-    shape = tuple(int(n) for n in np.frombuffer(data[4:head], dtype=">u4"))
-    if len(shape) != data[3] or len(data) - head != int(np.prod(shape, dtype=np.int64)):
+    shape = struct.unpack(f">{data[3]}I", data[4:head]) if len(data) >= head else ()
+    if len(data) < head or len(data) - head != math.prod(shape):
         raise ValueError(f"{path.name} is cut off or too long")
     return np.frombuffer(data, dtype=np.uint8, offset=head).reshape(shape)
 

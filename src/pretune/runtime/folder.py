@@ -174,12 +174,16 @@ class RunFolder:
         save_checkpoint(self.path, Checkpoint(done=done, ledger_bytes=self._bytes, ledger_sha256=digest, state=state))
 
     def finish(self, state: dict[str, Tensor], summary: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
-        """Write the results, the summary last: it says that the run has ended. Checkpoints are no longer needed."""
+        """Write the results, the summary last: it says that the run has ended."""
         self.sync()
         write_whole(self.path / "model.safetensors", state_bytes(state))
         write_whole(self.path / "timing.json", _json(timing))
         write_whole(self.path / "summary.json", _json(summary))
-        for file in checkpoint_files(self.path):
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a run that has ended needs no more: checkpoints, and parts of files that were never finished."""
+        for file in (*checkpoint_files(self.path), *self.path.glob("*.part")):
             file.unlink(missing_ok=True)
 
     def _take_lock(self) -> None:

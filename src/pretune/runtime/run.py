@@ -135,6 +135,8 @@ def run(
         if folder.summary is None:
             with _threads(int(folder.identity["threads"])):
                 _carry_out(job, folder, checkpoint_every, checkpoint_s, progress)
+        else:
+            folder.tidy()
         return _result(job, folder)
 
 
