@@ -37,6 +37,7 @@ def fleet_from_file(spec: Mapping[Any, Any], base: Path) -> Fleet:
         problems.holds("file", file, f"the path of a {' or '.join(SUFFIXES)} file, such as 'fleet.csv'")
         problems.refuse()
     path = base / file
+    file = file if len(file) <= 60 else "..." + file[-57:]
     table = _read(path, file)
     names = [str(name).strip() for name in table.column_names]
     if not set(names) & Device.model_fields.keys():
@@ -75,8 +76,9 @@ def _read(path: Path, label: str) -> Any:
         problems.more(bad.problems, "file")
         raise Refused(problems) from None
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         problems = Problems()
-        problems.say(f"file: {label} can't be read: {' '.join(str(error).split())[:200]}")
+        problems.say(f"file: {label} can't be read: {' '.join(reason.split())[:200]}")
         raise Refused(problems) from None
 
 
@@ -112,7 +114,7 @@ def _column(key: str, column: Any) -> Column:
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         numbers = pc.fill_null(pc.cast(column, pa.float64(), safe=False), 1.0).to_numpy()
-        return read_column(key, numbers, present)
+        return Column(numbers=numbers, present=present, raw=lambda i: column[i].as_py())
     if pa.types.is_null(kind):
         return read_column(key, np.ones(len(column)), present)
     cells = column.to_pylist()
