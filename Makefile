@@ -4,6 +4,7 @@
 #   make test     lint, types, import layers, the built wheel without PyTorch, then all tests
 #   make docs     build the documentation into site/
 #   make bench    the benchmarks
+#   make picture  the README's picture, from the demo's report
 #   make clean    remove what the above made (not runs/)
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ DEV := $(VENV)/.ready-dev
 # Two test workers share the machine's cores: one thread each keeps them from fighting.
 TEST_WORKERS ?= 2
 
-.PHONY: demo test lint types wheel tests docs bench constraints clean
+.PHONY: demo test lint types wheel tests docs bench picture constraints clean
 
 demo: $(DEMO)
 	rm -rf runs/demo
@@ -54,6 +55,15 @@ docs: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds
+
+# The README's picture: the top of the demo's report, as a browser shows it. Needs Chromium.
+CHROMIUM ?= chromium
+picture: demo
+	mkdir -p docs/images
+	profile=$$(mktemp -d) && $(CHROMIUM) --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
+	  --disable-background-networking --disable-component-update --disable-sync --hide-scrollbars \
+	  --user-data-dir=$$profile --window-size=1180,1240 --screenshot=$(CURDIR)/docs/images/report.png \
+	  file://$(CURDIR)/runs/demo/report.html; rm -rf $$profile
 
 # Resolve all extras afresh and pin what came out. PyTorch is named, because newer ones bring gigabytes of CUDA, and
 # click, because from 8.5 on it warns about what the newest typer that Flower allows still does.

@@ -6,7 +6,6 @@ import json
 import math
 from pathlib import Path
 
-import pretune
 from pretune.cli.guard import complain
 from pretune.errors import CheckFailed, InputError
 from pretune.plans import Plan, Status, load_plan
@@ -94,15 +93,15 @@ def check_command(plan_path: Path, scenario_path: Path, *, as_json: bool, quiet:
 
     plan, scenario = load_plan(plan_path), load_scenario(scenario_path)
     try:
-        check(plan, scenario)
+        checked = check(plan, scenario)
     except CheckFailed as failed:
         if as_json:
-            print(json.dumps({"pretune": pretune.__version__, "holds": False, "problems": list(failed.problems)}))
+            print(json.dumps({"holds": False, "lower_bound_proven": False, "problems": list(failed.problems)}))
         raise
     if as_json:
-        print(json.dumps({"pretune": pretune.__version__, "holds": True, "problems": []}))
+        print(json.dumps({"holds": True, "lower_bound_proven": checked.lower_bound_proven, "problems": []}))
     elif not quiet:
         from pretune.cli.show_plan import show_check
 
-        show_check(plan)
+        show_check(plan, checked)
     return 0

@@ -7,6 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pretune.certify import Checked
 from pretune.plans import Plan, Status
 from pretune.report import sentences
 from pretune.report.spending import Share, device_columns, shares
@@ -35,24 +36,30 @@ def show_plan(plan: Plan, scenario: Scenario) -> None:
         out.print(part)
 
 
-def show_check(plan: Plan) -> None:
+def show_check(plan: Plan, checked: Checked) -> None:
     """Print what `pretune check` verified."""
     out = console()
-    out.print(Text(f"All {count(len(plan.constraints))} limits and the certificate hold.", style="bold green"))
-    table = Table(box=None, show_header=True, header_style="dim", pad_edge=False)
-    for head in ("Limit", "Value", "At most", ""):
-        table.add_column(head, justify="left" if head in ("Limit", "") else "right")
-    ordered = sorted(plan.constraints, key=lambda limit: not limit.binding)
-    for limit in ordered[:MOST_DEVICES]:
-        table.add_row(
-            Text(printable(limit.name)),
-            sentences.amount(limit, limit.value),
-            sentences.amount(limit, limit.limit),
-            "binds" if limit.binding else "",
-        )
+    if not plan.status.has_plan:
+        out.print(Text("It holds that nothing fits the budgets.", style="bold green"))
+        return
+    out.print(Text(f"All {count(len(checked.constraints))} limits and all figures hold.", style="bold green"))
+    table = _facts()
+    for limit in checked.constraints:
+        if limit.name in ("energy", "delay"):
+            amounts = f"{sentences.amount(limit, limit.value)} of {sentences.amount(limit, limit.limit)}"
+            table.add_row(limit.name.capitalize(), amounts)
+    again = "proven again, without the solver" if checked.lower_bound_proven else "as claimed, not proven again"
+    table.add_row("Objective", significant(checked.objective, 7))
+    table.add_row("Lower bound", f"{significant(plan.lower_bound, 7)} ({again})")
+    table.add_row("Binding", Text(sentences.binding(checked.constraints)))
     out.print(table)
-    if len(ordered) > MOST_DEVICES:
-        out.print(Text(f"and {count(len(ordered) - MOST_DEVICES)} more", style="dim"))
+
+
+def _facts() -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    return table
 
 
 def _body(plan: Plan, scenario: Scenario) -> list[RenderableType]:
@@ -128,16 +135,14 @@ def _causes(plan: Plan, spent: tuple[Share, ...]) -> Table:
     return table
 
 
-def _proof(plan: Plan) -> Group:
-    facts = Table(box=None, show_header=False, pad_edge=False)
-    facts.add_column(style="dim")
-    facts.add_column(overflow="fold")
+def _proof(plan: Plan) -> Table:
+    facts = _facts()
     facts.add_row("Minimised", sentences.criterion(plan))
     facts.add_row("Objective", significant(plan.objective, 7))
     facts.add_row("Lower bound", f"{significant(plan.lower_bound, 7)} (proven; gap {gap(plan.relative_gap)})")
     facts.add_row("Prices", Text("\n".join(sentences.prices(plan))))
     facts.add_row("Binding", Text(sentences.binding(plan.constraints)))
-    return Group(facts)
+    return facts
 
 
 def _devices(plan: Plan, scenario: Scenario) -> list[RenderableType]:

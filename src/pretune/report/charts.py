@@ -17,7 +17,7 @@ from pretune.report.words import percent, significant
 
 WIDTH, HEIGHT = 520, 300
 LEFT, RIGHT, TOP, BOTTOM = 66, 18, 26, 48
-MOST_POINTS = 240
+MOST_POINTS, FEW_POINTS = 240, 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +222,7 @@ def _rule(rule: Rule, xs: _Scale, ys: _Scale, axis: Axis) -> Markup:
 
 
 def _line(line: Line, xs: _Scale, ys: _Scale, axis: Axis) -> list[Markup]:
-    if line.style == "noisy" and line.x.size > MOST_POINTS:
+    if line.style == "noisy" and line.x.size > FEW_POINTS:
         x, low, mean, high = _thinned(line.x, line.y)
         around = [*_points(x, high, xs, ys), *reversed(_points(x, low, xs, ys))]
         return [
@@ -256,7 +256,8 @@ def _points(x: Floats, y: Floats, xs: _Scale, ys: _Scale) -> list[str]:
 
 def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Buckets of neighbouring points: their last x, and the least, mean and greatest y."""
-    starts = np.unique(np.linspace(0, x.size, MOST_POINTS // 2, endpoint=False).astype(np.int64))
+    buckets = min(max(x.size // 4, FEW_POINTS // 2), MOST_POINTS // 2)
+    starts = np.unique(np.linspace(0, x.size, buckets, endpoint=False).astype(np.int64))
     sizes = np.diff(np.append(starts, x.size))
     last = np.append(starts[1:], x.size) - 1
     return (

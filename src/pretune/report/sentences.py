@@ -6,18 +6,20 @@ import math
 from collections.abc import Sequence
 
 from pretune.plans import Constraint, Plan
-from pretune.report.words import count, joules, percent, printable, quantity, seconds, significant
+from pretune.report.words import count, gap, joules, printable, quantity, seconds, significant
 
-_PRICED = {"energy_j": "joule of energy", "delay_s": "second of time"}
+WORTHLESS = 1e-9
+"""A price below this share of the objective for the whole budget is a zero that was rounded."""
+_PRICED = {"energy_j": ("energy", "joule of energy"), "delay_s": ("delay", "second of delay")}
 _UNITS = {"energy": "J", "battery": "J", "delay": "s", "deadline": "s", "clock": "Hz", "power": "W"}
 PRICES_NOTE = (
     "Prices hold for small changes, at these numbers of rounds and with batches of any real size; "
     "the bound holds for all whole numbers of rounds and samples."
 )
 _CRITERIA = {
-    "trajectory": "average squared gradient norm along both stages (criterion: trajectory)",
-    "final": "bound on the optimality gap of the delivered model (criterion: final)",
-    "calibrated": "loss predicted from pilot runs (criterion: calibrated)",
+    "trajectory": "average squared gradient norm along both stages (trajectory)",
+    "final": "optimality gap of the delivered model (final)",
+    "calibrated": "loss predicted from pilot runs (calibrated)",
 }
 
 
@@ -29,20 +31,22 @@ def status(plan: Plan) -> str:
 
 def criterion(plan: Plan) -> str:
     """What was minimised."""
-    return _CRITERIA.get(plan.criterion, printable(plan.criterion))
+    return "a bound on the " + _CRITERIA.get(plan.criterion, printable(plan.criterion))
 
 
 def prices(plan: Plan) -> list[str]:
-    """The multipliers in words, the ones that do something."""
+    """The multipliers in words, one line each."""
+    limits = {constraint.name: constraint.limit for constraint in plan.constraints}
     lines = []
     for name, value in plan.multipliers.items():
-        if value == 0 or not math.isfinite(value):
-            continue
-        what = _PRICED.get(name, f"unit of {printable(name)}")
-        verb = "lowers" if value < 0 else "raises"
-        share = f" ({percent(abs(value / plan.objective), 3)})" if plan.objective > 0 else ""
-        lines.append(f"One more {what} {verb} the bound by {significant(abs(value), 3)}{share}.")
-    return lines or ["More energy or time would not lower the bound."]
+        budget, unit = _PRICED.get(name, (printable(name), printable(name)))
+        worth = abs(value) * limits.get(budget, 1.0)
+        if not worth > WORTHLESS * abs(plan.objective):
+            lines.append(f"More {budget} would not lower the bound.")
+        else:
+            share = f" ({gap(abs(value / plan.objective))})" if plan.objective > 0 else ""
+            lines.append(f"One more {unit} lowers the bound by {significant(abs(value), 3)}{share}.")
+    return lines
 
 
 def binding(constraints: Sequence[Constraint], most: int = 3) -> str:

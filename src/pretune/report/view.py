@@ -94,7 +94,7 @@ def page(run: RunFolder) -> Page:
         ),
         shares=[_share_row(share, plan) for share in spent],
         learning_note=(
-            "Shaded: which stage was training. Pre-training batches come from the server's general data, fine-tuning "
+            "The shading and the colour of a line say which stage was training. Pre-training batches come from the server's general data, fine-tuning "
             "batches from the devices' own; the test set is the devices' task."
         ),
         learning=learning(run),
