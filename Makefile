@@ -51,7 +51,7 @@ tests: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 docs: $(DEV)
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(DEV)
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds

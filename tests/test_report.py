@@ -71,7 +71,8 @@ def test_the_page_parses_and_says_what_happened(tmp_path: Path) -> None:
     assert "from 10.0 % to 98.5 %" in text
     assert "Incomplete" not in text
     assert "Every round took exactly the time and energy that were planned for it." in text
-    assert "One more joule of energy lowers the bound by 0.00012" in text
+    assert "One more millijoule lowers the bound by 1.2e-7" in text
+    assert "More delay would not lower the bound." in text
     assert page.count("svg") == 6
     assert not re.search(r"\bnan\b", html, re.I)
 

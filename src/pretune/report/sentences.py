@@ -10,7 +10,7 @@ from pretune.report.words import count, gap, joules, printable, quantity, second
 
 WORTHLESS = 1e-9
 """A price below this share of the objective for the whole budget is a zero that was rounded."""
-_PRICED = {"energy_j": ("energy", "joule of energy"), "delay_s": ("delay", "second of delay")}
+_PRICED = {"energy_j": ("energy", "joule"), "delay_s": ("delay", "second")}
 _UNITS = {"energy": "J", "battery": "J", "delay": "s", "deadline": "s", "clock": "Hz", "power": "W"}
 PRICES_NOTE = (
     "Prices hold for small changes, at these numbers of rounds and with batches of any real size; "
@@ -43,10 +43,19 @@ def prices(plan: Plan) -> list[str]:
         worth = abs(value) * limits.get(budget, 1.0)
         if not worth > WORTHLESS * abs(plan.objective):
             lines.append(f"More {budget} would not lower the bound.")
-        else:
-            share = f" ({gap(abs(value / plan.objective))})" if plan.objective > 0 else ""
-            lines.append(f"One more {unit} lowers the bound by {significant(abs(value), 3)}{share}.")
+            continue
+        step, prefix = _small_step(limits.get(budget, math.inf))
+        share = f" ({gap(step * abs(value / plan.objective))})" if plan.objective > 0 else ""
+        lines.append(f"One more {prefix}{unit} lowers the bound by {significant(step * abs(value), 3)}{share}.")
     return lines
+
+
+def _small_step(budget: float) -> tuple[float, str]:
+    """A step that is small beside a budget, so that a price at the margin is a fair thing to say about it."""
+    for step, prefix in ((1.0, ""), (1e-3, "milli"), (1e-6, "micro")):
+        if step <= budget / 20:
+            return step, prefix
+    return 1e-9, "nano"
 
 
 def binding(constraints: Sequence[Constraint], most: int = 3) -> str:

@@ -94,8 +94,8 @@ def page(run: RunFolder) -> Page:
         ),
         shares=[_share_row(share, plan) for share in spent],
         learning_note=(
-            "The shading and the colour of a line say which stage was training. Pre-training batches come from the server's general data, fine-tuning "
-            "batches from the devices' own; the test set is the devices' task."
+            "The shading and the colour of a line say which stage was training. Pre-training batches come from the "
+            "server's general data, fine-tuning batches from the devices' own; the test set is the devices' task."
         ),
         learning=learning(run),
         criterion=sentences.criterion(plan),
