@@ -149,7 +149,7 @@ class Table:
         column = self.columns.get("weight")
         if column is None or not column.present.any():
             self.defaults.append(NO_WEIGHT)
-            return shares(samples)
+            return samples if self.problems else shares(samples)
         self._bad_cells("weight", column)
         should = "a weight, as other devices have one: all devices give a weight, or none does"
         self._each(~column.present, lambda i: self.problems.missing(self.where(i, "weight"), should))

@@ -172,7 +172,7 @@ def fleet_from_rows(rows: Sequence[object]) -> Fleet:
                 present[key][i] = True
     columns = {}
     for key in QUANTITIES:
-        if broken.any():  # what is no device at all has no missing keys
+        if broken.any() and (key in REQUIRED or present[key].any()):  # what is no device at all has no missing keys
             present[key] |= broken
             cells[key] = [1 if broken[i] else cell for i, cell in enumerate(cells[key])]
         if present[key].any() or key in REQUIRED:

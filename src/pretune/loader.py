@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 import warnings
 from collections.abc import Callable
@@ -94,7 +95,12 @@ def _read_json(text: str) -> object:
         raise _Unusable(f"is not usable JSON: {error}") from None
 
 
+_LONG_KEY = re.compile(r"""^[\w \t"'\[-]*(?:\.[\w \t"'-]*){32}""", re.MULTILINE)
+
+
 def _read_toml(text: str) -> object:
+    if _LONG_KEY.search(text):  # tomllib takes a time that is quadratic in the parts of a dotted key
+        raise _Unusable(f"has a key of more than {DEEPEST} parts")
     try:
         return tomllib.loads(text)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -75,4 +76,8 @@ def _should(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
         return mapping_of(here)
     field = above.model_fields[str(loc[-1])]
     mark = mark_of(field)
-    return mark.should if mark is not None else str(field.description)
+    if mark is not None:
+        return mark.should
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Enum):
+        return f"one of {', '.join(repr(option.value) for option in field.annotation)}"
+    return str((field.examples or [field.description])[0])

@@ -26,9 +26,12 @@ Draw = Callable[[np.random.Generator, int], Floats]
 """From a random stream and a count to that many values."""
 
 
+DRAW_SHOULD = "a mapping from a device's keys to constants or distributions"
+
+
 def _keep_mapping(value: object) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
-        raise refused(value, "a mapping from a device's keys to constants or distributions")
+        raise refused(value, DRAW_SHOULD)
     return value
 
 
@@ -42,7 +45,7 @@ class Population(Part):
         default=0, description="Seed of the random numbers."
     )
     draw: Annotated[Mapping[Any, Any], PlainValidator(_keep_mapping)] = Field(
-        description="For each of a device's keys a constant or a distribution."
+        description="For each of a device's keys a constant or a distribution.", examples=[DRAW_SHOULD]
     )
 
 

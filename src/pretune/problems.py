@@ -88,7 +88,7 @@ def _below(path: str, line: str) -> str:
 def join(path: str, key: object) -> str:
     """The path of a key or an index below `path`; an odd key is quoted, so that one line stays one line."""
     if isinstance(key, int) and not isinstance(key, bool):
-        return f"{path}[{shown(key)}]"
+        return f"{path}[{key if 0 <= key < 2**63 else shown(key)}]"
     plain = isinstance(key, str) and 0 < len(key) <= 40 and key.isprintable() and " " not in key
     text = str(key) if plain else shown(key)
     return f"{path}.{text}" if path else text

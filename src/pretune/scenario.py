@@ -41,11 +41,13 @@ __all__ = [
 ]
 
 FORMAT = 1
+FORMAT_SHOULD = f"{FORMAT}, the format of the file that this version reads"
+DEVICES_SHOULD = "a list of devices, or {file: fleet.csv}, or {count: 50, seed: 0, draw: {...}}"
 
 
 def _read_format(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value != FORMAT:
-        raise refused(value, f"{FORMAT}, the format of the file that this version reads")
+        raise refused(value, FORMAT_SHOULD)
     return FORMAT
 
 
@@ -62,14 +64,14 @@ def _read_devices(value: object, info: ValidationInfo) -> Fleet:
         from pretune.population import fleet_from_draw
 
         return fleet_from_draw(value)
-    raise refused(value, "a list of devices, or {file: fleet.csv}, or {count: 50, seed: 0, draw: {...}}")
+    raise refused(value, DEVICES_SHOULD)
 
 
 def _read_task(value: object) -> dict[str, Any] | None:
     if value is not None and not isinstance(value, Mapping):
         raise refused(value, "a mapping that describes model and data, or null")
     problems = Problems()
-    tree: dict[str, Any] | None = plain_tree(value, "", problems)
+    tree: dict[str, Any] | None = plain_tree(value, problems)
     problems.refuse()
     return tree
 
@@ -81,12 +83,16 @@ class Scenario(Part):
     and defaults of the scenario file; `devices` also as a `Fleet`.
     """
 
-    pretune: Annotated[int, PlainValidator(_read_format)] = Field(description="Format of the file: 1.")
+    pretune: Annotated[int, PlainValidator(_read_format)] = Field(
+        description="Format of the file: 1.", examples=[FORMAT_SHOULD]
+    )
     name: Annotated[str, Text(noun="a name", example="campus-digits")] = Field(description="Name of the scenario.")
     workload: Workload = Field(description="What one sample and one exchange of the model cost.")
     server: Server = Field(description="The edge server.")
     radio: Radio = Field(description="What all links have in common.")
-    devices: Annotated[Fleet, PlainValidator(_read_devices)] = Field(description="The edge devices.")
+    devices: Annotated[Fleet, PlainValidator(_read_devices)] = Field(
+        description="The edge devices.", examples=[DEVICES_SHOULD]
+    )
     budget: Budget = Field(description="What may be spent.")
     convergence: Convergence = Field(description="The constants of the convergence bound, and the steps.")
     task: Annotated[dict[str, Any] | None, PlainValidator(_read_task)] = Field(

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pretune.device import Device
+from pretune.loader import read_tree
+from pretune.scenario import Budget, Convergence, Radio, Server, Workload, load_scenario, scenario_from_dict
+from pretune.schema_docs import main, render
+from scenario_samples import DEVICE, SMALL, small
+
+PAGE = Path(__file__).parent.parent / "docs" / "scenario.md"
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render(), "run: python -m pretune.schema_docs docs/scenario.md"
+
+
+def test_the_page_is_written_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(tmp_path / "page.md")])
+    main([])
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == capsys.readouterr().out == render()
+
+
+@pytest.mark.parametrize("model", [Workload, Server, Radio, Budget, Convergence, Device])
+def test_every_field_is_described(model: type) -> None:
+    for key, field in model.model_fields.items():
+        assert field.description.endswith("."), key
+        assert f"| `{key}` |" in render()
+
+
+def test_the_examples_of_the_page_load(tmp_path: Path) -> None:
+    whole, fleet, drawn = re.findall(r"```yaml\n(.*?)```", render(), re.DOTALL)
+    path = tmp_path / "example.yaml"
+    path.write_text(whole)
+    assert len(load_scenario(path).devices) == 2
+    path.write_text(drawn)
+    assert len(scenario_from_dict(small(devices=read_tree(path)["devices"])).devices) == 50
+    path.write_text(fleet)
+    (tmp_path / "fleet.csv").write_text(f"{','.join(DEVICE)}\n{','.join(str(value) for value in DEVICE.values())}\n")
+    assert len(scenario_from_dict({**SMALL, **read_tree(path)}, tmp_path).devices) == 1
+
+
+def test_the_examples_in_the_tables_are_valid() -> None:
+    for model in (Workload, Server, Radio, Budget, Device):
+        rows = re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\|[^|]*\| `([^`]+)` \|", render(), re.MULTILINE)
+        values = {key: example for key, example in rows if key in model.model_fields and key != "weight"}
+        model(**values)
