@@ -9,7 +9,7 @@ import pytest
 
 import pretune
 from pretune.cli import main
-from pretune.plans import Status
+from pretune.plans import Status, load_plan
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -42,6 +42,51 @@ def test_the_reference_names_every_command(capsys: pytest.CaptureFixture[str]) -
     for command in COMMANDS:
         assert command in listed
         assert f"pretune {command}" in text("docs/cli.md")
+
+
+def readme_scenario() -> str:
+    found = re.search(r"```yaml\n(.*?)```", text("README.md"), re.S)
+    assert found is not None
+    return found[1]
+
+
+def test_the_first_scenario_of_the_readme_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its ten lines, and the commands under them (all but the browser)."""
+    assert len(readme_scenario().splitlines()) <= 10
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(readme_scenario(), encoding="utf-8")
+    commands = re.findall(r"^pretune (\S+ [^#\n]*?)\s*#", text("README.md"), re.M)
+    assert [command.split()[0] for command in commands] == ["plan", "check", "run"]
+    for command in commands:
+        if command.startswith("run"):
+            pytest.importorskip("torch")
+        assert main(command.split()) == 0, capsys.readouterr().err
+    plan = load_plan(tmp_path / "plan.json")
+    assert plan.status is Status.OPTIMAL
+    assert plan.pretrain is not None
+    assert plan.finetune is not None
+    assert plan.pretrain.rounds > 0
+    assert plan.finetune.rounds > 0
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("page", "old", "new"),
+    [
+        ("docs/errors.md", "energy_j: 1 J", "energy_j: -5"),
+        ("docs/start.md", "energy_j: 1 J", "energy: 1 J"),
+    ],
+)
+def test_the_messages_in_the_documentation_are_real(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], page: str, old: str, new: str
+) -> None:
+    scenario = tmp_path / "mine.yaml"
+    scenario.write_text(readme_scenario().replace(old, new), encoding="utf-8")
+    assert main(["plan", str(scenario)]) == 2
+    shown = re.findall(r"^pretune: (?!interrupted).*$", text(page), re.M)
+    assert shown == capsys.readouterr().err.splitlines()
 
 
 def test_every_status_is_explained() -> None:
