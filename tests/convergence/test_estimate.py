@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from pretune.convergence.estimate import EstimateSettings, estimate
+from pretune.convergence.constants import EstimateSettings
+from pretune.convergence.estimate import estimate
 from pretune.errors import InputError
 
 D = 6

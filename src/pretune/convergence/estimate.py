@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,75 +20,17 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
+from pretune.convergence.constants import Constants, EstimateSettings, Measured
 from pretune.errors import InputError
 from pretune.physics.types import Floats
 
 Data = tuple[Tensor, Tensor]
 PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
 
-_FLOATS_AT_ONCE = 2**23
-"""Bound on (samples at a time) x (parameters) where every sample has a gradient of its own: 32 MiB in float32."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EstimateSettings:
-    """How much is measured.
-
-    The path is `pretrain_rounds` SGD steps on general data, then `finetune_rounds` on task data, with `batch` samples
-    each (in fine-tuning: in all, dealt to the devices by weight). At most `points` models of either stage are looked
-    at, at most `samples` samples on either side. `margin` is put on the smoothness for what lies between the points.
-    `floor` is the lower estimate of the least task loss: 0 is safe for a loss that can't be negative.
-    """
-
-    pretrain_rounds: int = 200
-    finetune_rounds: int = 100
-    batch: int = 32
-    points: int = 4
-    samples: int = 4000
-    curvature_samples: int = 1000
-    iterations: int = 25
-    margin: float = 1.2
-    floor: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One constant: its value, the least and the largest value met along the path, and how it was taken."""
-
-    value: float
-    low: float
-    high: float
-    method: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Constants:
-    """All constants of a scenario's `convergence` and `workload` sections that can be measured.
-
-    `finetune_variance` is the average over the devices, by weight; `device_variance` has one figure per device.
-    """
-
-    smoothness: Measured
-    initial_gap: Measured
-    shift: Measured
-    pretrain_variance: Measured
-    finetune_variance: Measured
-    pl_constant: Measured
-    flops_per_sample: Measured
-    upload_bits: Measured
-    download_bits: Measured
-    device_variance: tuple[float, ...]
-
-    @property
-    def convergence(self) -> Mapping[str, float]:
-        """Keys and values for the scenario's `convergence` section."""
-        names = ("smoothness", "initial_gap", "shift", "pretrain_variance", "finetune_variance", "pl_constant")
-        return {name: getattr(self, name).value for name in names}
-
-    @property
-    def workload(self) -> Mapping[str, float]:
-        """Keys and values for the scenario's `workload` section."""
-        return {name: getattr(self, name).value for name in ("flops_per_sample", "upload_bits", "download_bits")}
+_FLOATS_AT_ONCE = 2**21
+"""Bound on (samples at a time) x (parameters) where every sample has a gradient of its own: fits a cache."""
+_SLICE = 1024
+"""Samples at a time where only their mean gradient is wanted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +108,8 @@ def _constants(points: list[_Point], probe: _Probe, weights: Floats, settings: E
     """From the points to the constants.
 
     Averages where a criterion adds up over rounds what each round contributes: variances, the squared shift, and also
-    the PL constant, because the gap shrinks by the product of ``1 - eta mu_m``, about ``exp(-eta sum_m mu_m)``. The
-    extreme for the smoothness, which limits the step sizes.
+    the PL constant, because the gap shrinks by the product of ``1 - eta mu_m``, about ``exp(-eta sum_m mu_m)``; of
+    the two stages' averages the smaller. The extreme for the smoothness, which limits the step sizes.
     """
     first = [point for point in points if point.stage != "finetune"]
     second = [point for point in points if point.stage == "finetune"] or points[-1:]
@@ -176,11 +118,8 @@ def _constants(points: list[_Point], probe: _Probe, weights: Floats, settings: E
     shift_sq = [point.shift_sq for point in first]
     curvature = [point.smoothness for point in points]
     start_gap = points[0].task_loss - settings.floor
-    slopes = [
-        point.gradient_norm_sq / (2.0 * (point.task_loss - settings.floor))
-        for point in points
-        if point.task_loss > settings.floor
-    ]
+    slopes = [[_slope(point, settings.floor) for point in stage] for stage in (first, second)]
+    every_slope = [value for stage in slopes for value in stage]
     data = (
         "all samples" if probe.exact else f"{settings.samples} samples a side, corrected for the noise of choosing them"
     )
@@ -214,10 +153,10 @@ def _constants(points: list[_Point], probe: _Probe, weights: Floats, settings: E
             f"{len(second)} models of fine-tuning, {data}",
         ),
         pl_constant=_measured(
-            float(np.mean(slopes)),
-            slopes,
-            f"|gradient|^2 / (2 (task loss - {settings.floor:g})), mean over {len(points)} models of the path: the rate "
-            f"at which the path closes the gap, not a bound (the least is {min(slopes):.2g})",
+            min(float(np.mean(stage)) for stage in slopes),
+            every_slope,
+            f"|gradient|^2 / (2 (task loss - {settings.floor:g})), mean over the models of that stage where it is "
+            f"smaller: the rate at which the path closes the gap, no bound (the least is {min(every_slope):.2g})",
         ),
         flops_per_sample=_exact(probe.flops(), "forward and backward pass, counted by PyTorch's flop counter"),
         upload_bits=_exact(probe.bits(trainable_only=True), "one gradient: the trainable parameters, uncompressed"),
@@ -269,32 +208,48 @@ class _Probe:
         )
 
     def _gradients(self, data: Data) -> tuple[Tensor, float, float]:
-        """Mean of the single samples' gradients (flat, float64), mean of their squared norms, mean loss."""
-        parameters = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
+        """Mean gradient (flat, float64), mean squared norm of the single samples' gradients, mean loss."""
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        x, y = data
+        total, losses = torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float64), 0.0
+        for first in range(0, len(x), _SLICE):
+            window = slice(first, first + _SLICE)
+            value = self.loss(self.model(x[window]), y[window]).sum()
+            slope = torch.autograd.grad(value, parameters, materialize_grads=True)
+            total += torch.cat([part.flatten() for part in slope]).double()
+            losses += float(value.detach())
+        return total / len(x), self._single_norms(data), losses / len(x)
+
+    def _single_norms(self, data: Data) -> float:
+        """Mean squared norm of single samples' gradients, over the side's share of `single_samples`."""
+        count = max(2, math.ceil(self.settings.single_samples * len(data[0]) / self._side(data)))
+        x, y = data[0][:count], data[1][:count]
+        wanted = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
         others = {name: p.detach() for name, p in self.model.named_parameters() if not p.requires_grad}
         others |= dict(self.model.named_buffers())
 
-        def one(wanted: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        def value(wanted: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
             output = functional_call(self.model, {**wanted, **others}, (x.unsqueeze(0),))
-            value = self.loss(output, y.unsqueeze(0))[0]
-            return value, value.detach()
+            return self.loss(output, y.unsqueeze(0))[0]
 
-        single = vmap(grad(one, has_aux=True), in_dims=(None, 0, 0), randomness="error")
-        size = sum(p.numel() for p in parameters.values())
-        step = max(1, min(512, _FLOATS_AT_ONCE // size))
-        total = torch.zeros(size, dtype=torch.float64)
-        squares, losses = 0.0, 0.0
-        x, y = data
-        for first in range(0, len(x), step):
-            try:
-                parts, values = single(parameters, x[first : first + step], y[first : first + step])
-            except RuntimeError as error:
-                why = str(error).splitlines()[0]
-                raise InputError(f"task.model: the gradients of single samples can't be taken ({why})") from error
-            total += torch.cat([parts[name].sum(dim=0).flatten() for name in parameters]).double()
-            squares += sum(float(part.square().sum(dtype=torch.float64)) for part in parts.values())
-            losses += float(values.double().sum())
-        return total / len(x), squares / len(x), losses / len(x)
+        def norm_sq(wanted: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+            slope: dict[str, Tensor] = grad(value)(wanted, x, y)
+            return torch.stack([part.square().sum() for part in slope.values()]).sum()
+
+        norms = vmap(norm_sq, in_dims=(None, 0, 0), randomness="error")
+        step = max(1, min(512, _FLOATS_AT_ONCE // sum(p.numel() for p in wanted.values())))
+        total = 0.0
+        try:
+            for first in range(0, len(x), step):
+                total += float(norms(wanted, x[first : first + step], y[first : first + step]).double().sum())
+        except RuntimeError as error:
+            why = str(error).splitlines()[0]
+            raise InputError(f"task.model: the gradients of single samples can't be taken ({why})") from error
+        return total / len(x)
+
+    def _side(self, data: Data) -> int:
+        """How many samples are on the side, server or devices, that `data` belongs to."""
+        return len(data[0]) if data is self.general else sum(len(device[0]) for device in self.devices)
 
     def _variance(self, mean: Tensor, mean_sq: float, count: int) -> float:
         """Trace of the covariance of one sample's gradient.
@@ -356,6 +311,20 @@ class _Probe:
         if not trainable_only:
             tensors.extend(self.model.buffers())
         return float(sum(8 * tensor.element_size() * tensor.numel() for tensor in tensors))
+
+
+def _slope(point: _Point, floor: float) -> float:
+    """The Polyak-Lojasiewicz ratio at one model.
+
+    Raises:
+        InputError: the task loss is at or below what was given as its lower estimate.
+    """
+    gap = point.task_loss - floor
+    if gap <= 0.0:
+        raise InputError.field(
+            "floor", floor, f"a lower estimate of the task loss, which came down to {point.task_loss:g}"
+        )
+    return point.gradient_norm_sq / (2.0 * gap)
 
 
 def _some(data: Data, most: int, rng: np.random.Generator) -> Data:

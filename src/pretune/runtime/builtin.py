@@ -3,7 +3,7 @@
 | `task.name` | general data | task data |
 |---|---|---|
 | `digits` | scikit-learn's digits, upright (8 x 8) | other digits of it, rotated and/or inverted |
-| `mnist-usps` | MNIST (28 x 28) | USPS, brought from 16 x 16 to 28 x 28 |
+| `mnist-usps` | MNIST (28 x 28) | USPS, brought from 16 x 16 to 20 x 20 in a 28 x 28 frame |
 | `cifar10-corrupted` | one half of CIFAR-10's training images | the other half and the test images, corrupted |
 | `cifar10-classes` | CIFAR-10 with few images of the focus classes | CIFAR-10 with many of them |
 
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from pretune.errors import InputError, MissingExtra
 from pretune.physics.types import Ints
@@ -76,14 +77,16 @@ def digits(options: Options, _base: Path) -> Task:
 def mnist_usps(options: Options, base: Path) -> Task:
     """MNIST as general data, USPS as task data (its own split).
 
-    USPS is brought to MNIST's 28 x 28, not the other way round: the model at the server stays the usual one, and the
-    larger data set is not blurred. Keys: `folder`, `model`.
+    USPS is brought to MNIST's size, not the other way round: the model at the server stays the usual one, and the
+    larger data set is not blurred. MNIST's digits lie in the middle 20 x 20 of their 28 x 28 pixels and those of
+    USPS fill all of their 16 x 16, so USPS is enlarged to 20 x 20 (bilinear) and framed by four black pixels.
+    Keys: `folder`, `model`.
     """
     folder = _folder(options, base)
     mnist, usps = load_images("mnist", folder), load_images("usps", folder)
 
     def grown(x: NDArray[np.uint8], y: Ints) -> _Pixels:
-        return _Pixels(x=shifts.resize(_grey(x), 28), y=y)
+        return _Pixels(x=functional.pad(shifts.resize(_grey(x), 20), (4, 4, 4, 4)), y=y)
 
     return _classifier(
         "mnist-usps",

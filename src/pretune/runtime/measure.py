@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pretune.convergence.estimate import Constants, EstimateSettings, estimate
+from pretune.convergence.constants import Constants, EstimateSettings
+from pretune.convergence.estimate import estimate
 from pretune.runtime.load import load_task
 from pretune.runtime.partition import hold
 from pretune.runtime.task import Task
