@@ -77,6 +77,13 @@ def test_rows_give_back_the_fleet() -> None:
 def test_pickle_and_copy_keep_the_fleet() -> None:
     assert pickle.loads(pickle.dumps(THREE)) == THREE
     assert deepcopy(THREE) == THREE
+    assert pickle.loads(pickle.dumps(THREE)).defaults == THREE.defaults
+    assert not pickle.loads(pickle.dumps(THREE)).gain.flags.writeable
+
+
+def test_bad_rows_are_an_input_error() -> None:
+    with pytest.raises(InputError, match=r"^devices\[0\]\.gain: holds -1, should hold"):
+        Fleet.from_rows([{**DEVICE, "gain": -1}])
 
 
 @pytest.mark.parametrize("key", [key for key in COLUMNS if key not in ("weight", "samples")])

@@ -95,6 +95,10 @@ class Fleet:
     def __repr__(self) -> str:
         return f"<Fleet of {len(self)} device{'s' * (len(self) != 1)} with {int(self.samples.sum())} samples>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor: unpickled arrays would be writeable.
+        return _rebuilt, ({field.name: getattr(self, field.name) for field in fields(self)},)
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The devices' names; made when first asked for."""
@@ -142,6 +146,10 @@ class Fleet:
             return fleet_from_rows(list(rows))
         except Refused as bad:
             raise bad.problems.error("devices") from None
+
+
+def _rebuilt(values: dict[str, Any]) -> Fleet:
+    return Fleet(**values)
 
 
 COLUMNS = tuple(field.name for field in fields(Fleet) if field.name not in ("given_names", "defaults"))

@@ -78,7 +78,7 @@ def _read(path: Path, label: str) -> Any:
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         problems = Problems()
-        problems.say(f"file: {label} can't be read: {' '.join(reason.split())[:200]}")
+        problems.say(f"file: {label} can't be read: {reason[:200]}")
         raise Refused(problems) from None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pretune.errors import InputError
-from pretune.problems import shown
+from pretune.problems import one_line, shown
 from pretune.trees import DEEPEST
 
 LARGEST = 64 * 2**20
@@ -54,7 +54,7 @@ def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
     except RecursionError:
         raise InputError(f"{label}: is nested too deeply") from None
     except _Unusable as reason:
-        raise InputError(f"{label}: {' '.join(str(reason).split())}") from None
+        raise InputError(f"{label}: {one_line(str(reason))}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{label}: holds {shown(tree)}, should hold a mapping with the key 'pretune'")
     return tree

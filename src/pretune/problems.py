@@ -6,6 +6,8 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
+import numpy as np
+
 from pretune.errors import InputError
 
 LIMIT = 20
@@ -38,7 +40,7 @@ class Problems:
         """One line as it is."""
         self.count += 1
         if len(self.lines) < LIMIT:
-            self.lines.append(line)
+            self.lines.append(one_line(line))
 
     def holds(self, path: str, value: object, should: str) -> None:
         """A field with a value that won't do."""
@@ -94,6 +96,12 @@ def join(path: str, key: object) -> str:
     return f"{path}.{text}" if path else text
 
 
+def one_line(text: str) -> str:
+    """The text on one line, whatever control characters, line breaks or lone surrogates it has."""
+    text = " ".join(text.split())
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class _Short(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +120,7 @@ class _Short(reprlib.Repr):
 
 def shown(value: object) -> str:
     """A value cut to some sixty characters, whatever it is: huge, nested, cyclic."""
-    text = " ".join(_Short().repr(value).split())
+    text = one_line(_Short().repr(value.item() if isinstance(value, np.generic) else value))
     return text if len(text) <= 60 else text[:57] + "..."
 
 
