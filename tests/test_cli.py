@@ -413,6 +413,27 @@ def test_a_closed_pipe_is_quiet(scenario: Path) -> None:
         assert started.wait(timeout=120) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["plan", "SCENARIO"], ["plan", "SCENARIO", "--json"]])
+def test_a_full_disk_is_one_line(scenario: Path, words: list[str]) -> None:
+    words = [str(scenario) if word == "SCENARIO" else word for word in words]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "pretune: standard output: No space left on device\n"
+
+
+def test_a_terminal_without_unicode_is_served(scenario: Path) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "plan", str(scenario)], env=env, capture_output=True, text=True, check=True
+    )
+    assert "####" in done.stdout
+    assert done.stdout.isascii()
+
+
 @pytest.mark.parametrize("words", [["--help"], ["plan", "SCENARIO"]])
 def test_what_needs_no_torch_does_not_import_it(scenario: Path, words: list[str]) -> None:
     words = [str(scenario) if word == "SCENARIO" else word for word in words]

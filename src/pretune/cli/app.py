@@ -104,6 +104,15 @@ def run(
         typer.Option("-o", "--out", metavar="DIR", help="Folder of the run; by default the next free runs/N."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of all that is random.")] = 0,
+    threads: Annotated[
+        int,
+        typer.Option(
+            "--threads",
+            metavar="N",
+            min=1,
+            help="PyTorch's threads; more pay off for large models, and change the last bits.",
+        ),
+    ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in DIR.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -123,6 +132,7 @@ def run(
             scenario_twice=scenario is not None and scenario_option is not None,
             out=out,
             seed=seed,
+            threads=threads,
             resume=resume,
             as_json=as_json,
             quiet=quiet,

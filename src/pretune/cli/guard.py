@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -29,13 +29,14 @@ def guarded(call: Callable[[], int]) -> int:
         code = call()
         if code == INTERRUPTED:  # typer turns Ctrl-C into this by itself
             complain("interrupted")
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None when the shell closed it (>&-)
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        return _closed_pipe()
+        return _unwritable()  # the reader went away, which is its right: not a word
     except Exception as error:  # noqa: BLE001  the one place where nothing may get through
         return _explain(error)
 
@@ -73,11 +74,10 @@ def _explain(error: Exception) -> int:
     if type(error).__name__ == "Abort":
         complain("interrupted")
         return INTERRUPTED
-    if isinstance(error, OSError) and error.errno == errno.EPIPE:
-        return _closed_pipe()
-    if isinstance(error, OSError) and error.filename is not None:
-        complain(f"{os.fsdecode(error.filename)}: {error.strerror or error}")
-        return 1
+    if isinstance(error, OSError):
+        where = "standard output" if error.filename is None else os.fsdecode(error.filename)
+        complain(f"{where}: {error.strerror or error}")
+        return _unwritable() if error.filename is None else 1
     if isinstance(error, MemoryError):
         complain("out of memory")
         return 1
@@ -96,11 +96,12 @@ def _usage(error: Exception) -> str | None:
     return f"{message.rstrip('.')} (see {command} --help)"
 
 
-def _closed_pipe() -> int:
-    """The reader went away; keep the interpreter from complaining about it at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+def _unwritable() -> int:
+    """Standard output can't be written; keep the interpreter from trying again, and complaining, at exit."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
     return 1
 
 

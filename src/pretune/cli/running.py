@@ -29,6 +29,7 @@ class Request:
     scenario_twice: bool
     out: Path | None
     seed: int
+    threads: int
     resume: bool
     as_json: bool
     quiet: bool
@@ -60,6 +61,7 @@ def run_command(request: Request) -> int:
                 scenario,
                 out=folder,
                 seed=request.seed,
+                threads=request.threads,
                 base=scenario_path.parent,
                 resume=request.resume,
                 progress=progress,

@@ -109,15 +109,20 @@ def _budgets(plan: Plan, scenario: Scenario, spent: tuple[Share, ...]) -> Table:
     return table
 
 
+def _ink() -> tuple[str, str]:
+    """What bars are drawn with: blocks, or letters where the terminal knows no others."""
+    return ("#", ".") if console().options.ascii_only else ("█", "░")
+
+
 def _bar(parts: list[tuple[str, float]], limit: float) -> Text:
     """A stacked bar; the parts end where their running sum does, so rounding never adds up."""
-    bar, reached, total = Text(), 0, 0.0
+    (full, empty), bar, reached, total = _ink(), Text(), 0, 0.0
     for colour, value in parts:
         total += value
         end = min(round(BAR * total / limit), BAR)
-        bar.append("█" * (end - reached), style=_STYLES[colour])
+        bar.append(full * (end - reached), style=_STYLES[colour])
         reached = max(reached, end)
-    bar.append("░" * (BAR - reached), style="dim")
+    bar.append(empty * (BAR - reached), style="dim")
     return bar
 
 
@@ -126,7 +131,7 @@ def _causes(plan: Plan, spent: tuple[Share, ...]) -> Table:
     for share in spent:
         table.add_row(
             share.stage,
-            Text.assemble(("█ ", _STYLES[share.colour]), share.cause),
+            Text.assemble((_ink()[0] + " ", _STYLES[share.colour]), share.cause),
             joules(share.energy_j),
             percent(share.energy_j / plan.energy_j) if plan.energy_j > 0 else "",
             seconds(share.delay_s),
