@@ -245,6 +245,25 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_model(tmp_path, steps, st
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
+def test_a_diverging_run_ends_the_same_way_after_an_interruption(tmp_path):
+    """Checkpoints are taken of models known to be good, so the kept model does not depend on where one was taken."""
+    scenario = small_scenario(convergence=_steps(0.1, 1e25))
+    plan = hand_plan(scenario, rounds=(9, 9))
+
+    class Stop(Exception):
+        pass
+
+    def stop(record) -> None:
+        raise Stop
+
+    for name, callbacks in (("whole", (None,)), ("cut", (stop,) * 9 + (None,))):
+        for progress in callbacks:
+            with pytest.raises(RunFailed if progress is None else Stop):
+                run(plan, scenario, out=tmp_path / name, task=relu_task(), checkpoint_every=1, progress=progress)
+    for name in ("model.safetensors", "ledger.jsonl", "summary.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_a_model_no_good_from_the_start(tmp_path):
     task = tiny_task()
 

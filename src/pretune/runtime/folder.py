@@ -4,7 +4,7 @@ run.json           which run this is: the plan's and data's fingerprints, the se
 plan.json          the plan as it was given        scenario.json      the scenario, with all defaults filled in
 ledger.jsonl       one line a round                checkpoint-*.bin   the last two, while the run goes on
 model.safetensors  the model, at the end           summary.json       totals and scores, at the end
-timing.json        the only file with wall-clock figures
+timing.json        the only file with wall-clock   .lock              held by the process that writes
 """
 
 from __future__ import annotations

@@ -97,6 +97,7 @@ def run(
     The result depends on the plan, the scenario, the data and `seed` alone: the same run gives the same model, ledger
     and summary to the byte (on the same machine and PyTorch, with the same number of threads). A run that was
     interrupted at any moment goes on from its last checkpoint to that same result; one that has ended is read back.
+    Everything is computed on the CPU.
 
     Args:
         plan: what `pretune.plan` found for `scenario`.

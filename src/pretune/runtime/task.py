@@ -93,7 +93,7 @@ class Task:
         tensors = [part for samples in (self.general, self.train, self.test) for part in (samples.x, samples.y)]
         for tensor in tensors:
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(np.ascontiguousarray(tensor.numpy()).data)
+            digest.update(np.ascontiguousarray(tensor.detach().numpy()).data)
         for part in self.parts or ():
             digest.update(np.ascontiguousarray(part, dtype=np.int64).data)
         return digest.hexdigest()
