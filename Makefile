@@ -27,7 +27,7 @@ demo: $(DEMO)
 	$(BIN)/pretune run runs/demo-plan.json examples/digits.yaml -o runs/demo
 	$(BIN)/pretune report runs/demo --force
 
-test: lint types wheel tests
+test: lint types docs wheel tests
 
 lint: $(DEV)
 	$(BIN)/ruff check .
