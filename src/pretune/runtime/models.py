@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from pretune.runtime.task import isolated_generator
+
 KINDS = ("mlp", "cnn", "logistic")
 
 
@@ -24,9 +26,8 @@ def make_model(kind: str, shape: Sequence[int], classes: int, hidden: int, gener
     channels, height, width = shape
     if kind not in KINDS:
         raise ValueError(f"no model of kind {kind!r}")
-    with torch.device("meta"):  # layers without memory: no weights are drawn from the global generator
+    with isolated_generator(0):  # what the layers draw for themselves is drawn anew below
         model = _LAYERS[kind](channels, height, width, classes, hidden)
-    model.to_empty(device="cpu")
     draw_weights(model, generator)
     return model
 
