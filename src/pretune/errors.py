@@ -1,12 +1,12 @@
 """Every error that pretune raises on purpose, with the exit code that the command line gives it.
 
-    PretuneError                 1   anything that went wrong and is not below
-    ├── InputError               2   a field, file or option that can't be used; says where, what it holds, what it should hold
-    │   └── PlanMismatch         2   a plan that was made for another scenario
-    ├── CheckFailed              1   `pretune check` found a constraint or a figure that does not hold
-    ├── Infeasible               3   proven: no plan fits the budgets; carries the plan that explains why
-    ├── MissingExtra             1   an optional dependency is needed; names the extra
-    └── RunFailed                1   a run had to stop (it diverged, its folder is damaged); the last good model is kept
+PretuneError                 1   anything that went wrong and is not below
+├── InputError               2   a field, file or option that can't be used: where, what it holds, what it should
+│   └── PlanMismatch         2   a plan that was made for another scenario
+├── CheckFailed              1   `pretune check` found a constraint or a figure that does not hold
+├── Infeasible               3   proven: no plan fits the budgets; carries the plan that explains why
+├── MissingExtra             1   an optional dependency is needed; names the extra
+└── RunFailed                1   a run had to stop (it diverged, its folder is damaged); the last good model is kept
 """
 
 from __future__ import annotations

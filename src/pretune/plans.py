@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pretune.physics.types import Floats, Ints
 FORMAT = 1
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """How a plan ended; `message` is its sentence for people."""
 
     OPTIMAL = "optimal"
@@ -182,8 +182,8 @@ class Plan:
                 "multipliers": dict(self.multipliers),
                 "constraints": [vars(constraint).copy() for constraint in self.constraints],
             }
-            if self.certificate is not None:
-                head["certificate"] = dict(self.certificate)
+        if self.certificate is not None:
+            head["certificate"] = dict(self.certificate)
         head["defaults"] = list(self.defaults)
         return head
 
@@ -245,6 +245,7 @@ def plan_from_dict(tree: object) -> Plan:
         "scenario_sha256": reader.take("scenario_sha256", str),
         "message": reader.take("message", str, ""),
         "defaults": tuple(str(item) for item in reader.take("defaults", list, [])),
+        "certificate": reader.take("certificate", dict, None),
     }
     if not status.has_plan:
         clash = reader.take("infeasibility", dict, None)
@@ -272,7 +273,6 @@ def plan_from_dict(tree: object) -> Plan:
             _constraint(_Reader(item, f"plan.constraints[{i}]"))
             for i, item in enumerate(reader.take("constraints", list))
         ),
-        certificate=reader.take("certificate", dict, None),
     )
     reader.done()
     return plan
@@ -355,12 +355,10 @@ class _Reader:
             value = float(value)
         if kind is int and isinstance(value, int) and not wrong and abs(value) >= 2**63:
             wrong = True
-        if wrong or not isinstance(value, kind) or (kind is float and not math.isfinite(value)):
+        if wrong or not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
             names = {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}
             raise InputError(
-                field_problem(
-                    f"{self.path}.{key}", value, names.get(kind, "a list" if kind is list else "an object")
-                )
+                field_problem(f"{self.path}.{key}", value, names.get(kind, "a list" if kind is list else "an object"))
             )
         return value
 

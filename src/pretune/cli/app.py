@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from pretune import __version__
 from pretune.cli.guard import complain, guarded
+from pretune.version import __version__
 
 app = typer.Typer(
     name="pretune",

@@ -18,28 +18,39 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from pretune.physics.types import Floats
 from pretune.scenario import Convergence, Criterion, Scenario
 
+LOG_ZERO = -1e300
+"""Stands for log 0 where it is multiplied by rounds that may be zero."""
+
+Rounds = Any
+"""A number of rounds, real or integer, or an array of them (`Any` because NumPy has no better name for it)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Coefficients:
-    """The four coefficients of the shape at given rounds."""
+    """The four coefficients of the shape at given rounds; numbers, or arrays where the rounds are arrays."""
 
-    weight: float
-    phi: float
-    psi0: float
-    psi: float
+    weight: Any
+    phi: Any
+    psi0: Any
+    psi: Any
 
 
 class ConvergenceCriterion(Protocol):
     """What the planner needs of a criterion: its coefficients at any rounds, and its numbers for the kernels."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As in the scenario file."""
+        ...
 
-    def at(self, pretrain_rounds: float, finetune_rounds: float) -> Coefficients:
+    def at(self, pretrain_rounds: Rounds, finetune_rounds: Rounds) -> Coefficients:
         """The coefficients at (real or integer) rounds; not both may be zero."""
         ...
 
@@ -64,7 +75,7 @@ class Trajectory:
     finetune_weight: float
     name: str = "trajectory"
 
-    def at(self, pretrain_rounds: float, finetune_rounds: float) -> Coefficients:
+    def at(self, pretrain_rounds: Rounds, finetune_rounds: Rounds) -> Coefficients:
         """See `ConvergenceCriterion.at`."""
         return Coefficients(
             weight=pretrain_rounds * self.pretrain_weight + finetune_rounds * self.finetune_weight,
@@ -102,15 +113,11 @@ class Final:
     log_q: float
     name: str = "final"
 
-    def at(self, pretrain_rounds: float, finetune_rounds: float) -> Coefficients:
+    def at(self, pretrain_rounds: Rounds, finetune_rounds: Rounds) -> Coefficients:
         """See `ConvergenceCriterion.at`."""
-        keep0 = _power(self.log_r, pretrain_rounds)
-        keep1 = _power(self.log_q, finetune_rounds)
-        gone0, gone1 = 1.0 - keep0, 1.0 - keep1
-        if pretrain_rounds * self.log_r > -1e-3:
-            gone0 = -math.expm1(pretrain_rounds * self.log_r)
-        if finetune_rounds * self.log_q > -1e-3:
-            gone1 = -math.expm1(finetune_rounds * self.log_q)
+        exponent0, exponent1 = self.log_r * pretrain_rounds, self.log_q * finetune_rounds
+        keep0, keep1 = np.exp(exponent0), np.exp(exponent1)
+        gone0, gone1 = -np.expm1(exponent0), -np.expm1(exponent1)
         return Coefficients(
             weight=1.0,
             phi=keep1 * (keep0 * self.gap + gone0 * self.shift_floor),
@@ -120,20 +127,7 @@ class Final:
 
     def numbers(self) -> tuple[float, ...]:
         """See `ConvergenceCriterion.numbers`."""
-        return (
-            1.0,
-            self.gap,
-            self.shift_floor,
-            self.server_noise,
-            self.device_noise,
-            max(self.log_r, -1e300),
-            max(self.log_q, -1e300),
-        )
-
-
-def _power(log_base: float, exponent: float) -> float:
-    """``base^exponent`` with ``0^0 = 1``."""
-    return math.exp(log_base * exponent) if exponent > 0.0 else 1.0
+        return (1.0, self.gap, self.shift_floor, self.server_noise, self.device_noise, self.log_r, self.log_q)
 
 
 def criterion_of(scenario: Scenario) -> ConvergenceCriterion:
@@ -173,8 +167,8 @@ def final(c: Convergence) -> Final:
 
 
 def _log1m(x: float) -> float:
-    """``log(1 - x)``, minus infinity at (or, by rounding, above) one."""
-    return math.log1p(-x) if x < 1.0 else -math.inf
+    """``log(1 - x)``; at (or, by rounding, above) one a number that stands for minus infinity."""
+    return math.log1p(-x) if x < 1.0 else LOG_ZERO
 
 
 def device_noise(scenario: Scenario) -> Floats:
@@ -196,9 +190,9 @@ def objective(
     An unused stage contributes nothing, whatever batch it is given.
     """
     c = criterion.at(pretrain_rounds, finetune_rounds)
-    value = c.phi
+    value = float(c.phi)
     if pretrain_rounds > 0:
-        value += c.psi0 / server_batch
+        value += float(c.psi0) / server_batch
     if finetune_rounds > 0:
-        value += c.psi * float((noise / batches).sum())
-    return value / c.weight
+        value += float(c.psi) * float((noise / batches).sum())
+    return value / float(c.weight)

@@ -27,4 +27,5 @@ def compute_energy(
 ) -> Real:
     """Joules to process `batch` samples: ``kappa (Phi b / C) f^2 + P_static * time``."""
     cycles = flops_per_sample * batch / flops_per_cycle
-    return capacitance * cycles * np.square(clock_hz) + static_power_w * cycles / clock_hz
+    joules: Real = capacitance * cycles * np.square(clock_hz) + static_power_w * cycles / clock_hz
+    return joules

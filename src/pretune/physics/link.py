@@ -15,7 +15,8 @@ LN2 = float(np.log(2.0))
 
 def rate(power_w: Real, gain: Real, bandwidth_hz: Real, noise_psd: float) -> Real:
     """Bits per second: ``B log2(1 + p g / (N0 B))``; zero where the power is zero."""
-    return bandwidth_hz * np.log1p(power_w * gain / (noise_psd * bandwidth_hz)) / LN2
+    bits_per_second: Real = bandwidth_hz * np.log1p(power_w * gain / (noise_psd * bandwidth_hz)) / LN2
+    return bits_per_second
 
 
 def airtime(bits: float, power_w: Real, gain: Real, bandwidth_hz: Real, noise_psd: float) -> Real:
@@ -25,7 +26,8 @@ def airtime(bits: float, power_w: Real, gain: Real, bandwidth_hz: Real, noise_ps
 
 def power_for_airtime(bits: float, time_s: Real, gain: Real, bandwidth_hz: Real, noise_psd: float) -> Real:
     """The least transmit power that sends `bits` within `time_s`: ``(N0 B / g)(2^(S / (B t)) - 1)``."""
-    return noise_psd * bandwidth_hz / gain * np.expm1(LN2 * bits / (bandwidth_hz * time_s))
+    power_w: Real = noise_psd * bandwidth_hz / gain * np.expm1(LN2 * bits / (bandwidth_hz * time_s))
+    return power_w
 
 
 def upload_energy(power_w: Real, circuit_power_w: Real, time_s: Real) -> Real:

@@ -15,8 +15,8 @@ from pretune.scenario import Access, Scenario
 class Devices(NamedTuple):
     """The fleet as columns of shape (K,); SI units.
 
-    A device computes ``b`` samples in ``u = cycles b / f`` seconds for ``capacitance f^2 cycles b + static u`` joules, and
-    uploads in ``t = span / x`` seconds for ``noise t (e^x - 1) + circuit t`` joules, where the upload exponent
+    A device computes ``b`` samples in ``u = cycles b / f`` seconds for ``capacitance f^2 cycles b + static u`` joules,
+    and uploads in ``t = span / x`` seconds for ``noise t (e^x - 1) + circuit t`` joules, where the upload exponent
     ``x = ln(1 + p g / (N0 B)) = S ln2 / (B t)`` is at most `exponent_max`.
     """
 
@@ -57,12 +57,14 @@ class Limits(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """The range each batch may take: the server's two numbers and two arrays of shape (K,)."""
+    """The range each batch may take: the server's two numbers and two arrays of shape (K,); and the least span."""
 
     server_low: float
     server_high: float
     low: Floats
     high: Floats
+    span: float = 0.0
+    """Seconds that the span of a fine-tuning round (tau for FDMA, v for TDMA) takes at the least."""
 
 
 class Problem(NamedTuple):
@@ -113,6 +115,7 @@ def build(scenario: Scenario) -> tuple[Problem, ConvergenceCriterion]:
             server_high=float(server.samples),
             low=np.ones(len(fleet)),
             high=_column(fleet.samples),
+            span=0.0,
         ),
         criterion=np.array(criterion.numbers()),
     )

@@ -3,6 +3,9 @@
 A solve at one pair of rounds gives prices; the same prices bound every other pair, in closed form. So the search keeps
 a pool of prices, cuts the plane of rounds into boxes, drops a box when some prices prove it no better than the best
 plan known, and solves afresh only where no prices do. What is left undropped at the end is the proven gap.
+
+A pair of rounds may keep a gap because batches are whole: then the search goes over the boxes again and cuts the span
+of a fine-tuning round as well, which caps every batch at a whole number.
 """
 
 from __future__ import annotations
@@ -10,73 +13,94 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pretune.planner.kernels.fixed import SOLVED, Point, new_point, solve_fixed
-from pretune.planner.kernels.priced import Prices, prices_at
+import numpy as np
+
+from pretune.planner.boxes import Box, between, compass, scaled
+from pretune.planner.kernels.fixed import (
+    DELAY_SHORT,
+    ENERGY_SHORT,
+    SOLVED,
+    least_seconds,
+    least_span,
+    new_point,
+    solve_fixed,
+)
+from pretune.planner.kernels.priced import (
+    Prices,
+    Region,
+    most_batches,
+    most_server_batch,
+    most_span,
+    price,
+)
 from pretune.planner.kernels.rounds import bound_at, bound_over, coefficients
-from pretune.planner.problem import Problem
+from pretune.planner.problem import Batches, Problem
 from pretune.planner.whole import Decision, round_batches
 
 MOST_ROUNDS = 10**12
-
-
-@dataclass(frozen=True, order=True)
-class Box:
-    """Pairs of rounds ``m1..m2 x n1..n2``, both ends included."""
-
-    m1: int
-    m2: int
-    n1: int
-    n2: int
-
-    @property
-    def single(self) -> bool:
-        """Whether it holds one pair."""
-        return self.m1 == self.m2 and self.n1 == self.n2
-
-    def split(self) -> Iterator[Box]:
-        """Two halves (in the logarithm) of the relatively longer side."""
-        if (self.m2 + 1) / (self.m1 + 1) >= (self.n2 + 1) / (self.n1 + 1):
-            at = _between(self.m1, self.m2)
-            yield Box(self.m1, at, self.n1, self.n2)
-            yield Box(at + 1, self.m2, self.n1, self.n2)
-        else:
-            at = _between(self.n1, self.n2)
-            yield Box(self.m1, self.m2, self.n1, at)
-            yield Box(self.m1, self.m2, at + 1, self.n2)
-
-
-def _between(a: int, b: int) -> int:
-    """A whole number in [a, b - 1] near the geometric mean."""
-    return min(max(math.isqrt((a + 1) * (b + 1)) - 1, a), b - 1)
+"""More rounds than this are never planned."""
+MOST_BOXES = 100_000
+MOST_CUTS = 4_000
+"""Boxes to look at, and boxes with a cut span: what ends a search that no tolerance ends."""
+_OWN = 6
+"""How many price sets a box with a cut span remembers."""
 
 
 @dataclass
 class Search:
-    """State of a search; `run` may be called again to go on."""
+    """A search and its state: the best plan so far and what is proven about all others."""
 
     problem: Problem
     tolerance: float
+    deadline: float = math.inf
+    """Value of the monotonic clock at which to stop."""
     best: Decision | None = None
     pool: list[Prices] = field(default_factory=list)
-    heap: list[tuple[float, int, Box]] = field(default_factory=list)
     floor: float = math.inf
-    """The least bound of a pair whose whole batches leave a gap that rounds alone can't close."""
-    unresolved: dict[tuple[int, int], float] = field(default_factory=dict)
+    """The least bound of a pair of rounds that whole batches leave open."""
+    proven: float = -math.inf
+    """The best lower bound proven for all rounds."""
+    used: set[int] = field(default_factory=set)
+    """The prices in the pool that settled a box."""
     solves: int = 0
     boxes: int = 0
-    exact: dict[tuple[int, int], float] = field(default_factory=dict)
+    late: bool = False
+    """Whether the deadline ended it."""
+    spans: tuple[float, float] | None = None
+    """The spans that had to be cut for the bound; None when cutting rounds was enough."""
+    _values: dict[tuple[int, int], float] = field(default_factory=dict)
+    _solved: set[tuple[int, int]] = field(default_factory=set)
 
-    def start(self) -> None:
-        """The box that holds all feasible rounds, and a first plan from a coarse look around."""
-        most = Box(0, self._most(0), 0, self._most(1))
-        self.whole = most
-        if most.m2 == 0 and most.n2 == 0:
+    def run(self) -> None:
+        """Search until the gap is within the tolerance, nothing is left to cut, or the time is up."""
+        self.most = (self._most(0), self._most(1))
+        if self.most == (0, 0):
             return
-        self._look_around(most)
-        self._push(most, -math.inf, 0)
+        self.within = (self._within_delay(0), self._within_delay(1))
+        self._warm = new_point(self.problem.devices.cycles.size)
+        self._look_around()
+        self._cut_rounds()
+        if self.best is not None and self.gap > self.tolerance and not self.late:
+            self._cut_spans()
+
+    @property
+    def gap(self) -> float:
+        """The relative gap proven so far."""
+        if self.best is None:
+            return math.inf
+        return (self.best.value - self.proven) / self.best.value if self.best.value > 0.0 else 0.0
+
+    @property
+    def target(self) -> float:
+        """A box whose bound reaches this is settled."""
+        if self.best is None:
+            return math.inf
+        value = self.best.value
+        return min(value - 0.999 * self.tolerance * abs(value), self.floor)
+
+    # ------------------------------------------------------------------ where to look at all
 
     def _most(self, stage: int) -> int:
         """The most rounds of one stage alone that fit the budgets."""
@@ -92,155 +116,225 @@ class Search:
         return low
 
     def _possible(self, rounds: int, stage: int) -> bool:
-        m, n = (rounds, 0) if stage == 0 else (0, rounds)
+        m, n = (float(rounds), 0.0) if stage == 0 else (0.0, float(rounds))
         point = new_point(self.problem.devices.cycles.size)
-        return bool(solve_fixed(self.problem, self.problem.batches, float(m), float(n), 0.0, 0.0, point) == SOLVED)
+        return bool(solve_fixed(self.problem, self.problem.batches, m, n, 0.0, 0.0, point) == SOLVED)
 
-    def _look_around(self, most: Box) -> None:
+    def _within_delay(self, stage: int) -> int:
+        """A number of rounds of one stage alone beyond which the delay is certainly broken."""
+        m, n = (1.0, 0.0) if stage == 0 else (0.0, 1.0)
+        bare = self.problem.devices._replace(battery=np.full_like(self.problem.devices.battery, np.inf))
+        one = least_seconds(self.problem._replace(devices=bare), self.problem.batches, m, n)
+        return int(min(self.problem.limits.delay / one * (1.0 + 1e-9), 2.0**62))
+
+    def _look_around(self) -> None:
         """A coarse grid of rounds, then a compass search in the logarithm from its best point."""
+        most_m, most_n = self.most
         shares = (0.0, 0.003, 0.03, 0.15, 0.4, 0.7, 1.0)
-        starts = {
-            (round(a * most.m2), round(b * most.n2)) for a in shares for b in shares if 0.0 < a + b <= 1.0 + 1e-9
-        } - {(0, 0)}
-        values = {rounds: self._value(rounds) for rounds in sorted(starts)}
+        starts = {(round(a * most_m), round(b * most_n)) for a in shares for b in shares if a + b <= 1.0}
+        values = {rounds: self._value(rounds) for rounds in sorted(starts - {(0, 0)})}
         rounds = min(values, key=lambda pair: (values[pair], pair))
-        step = 1.6
-        while step > 1.002:
+        step = 2.0
+        while step > 1.004:
             m, n = rounds
-            around = {(_scaled(m, f), _scaled(n, g)) for f, g in ((step, 1), (1 / step, 1), (1, step), (1, 1 / step))}
-            around |= {(_scaled(m, step), _scaled(n, 1 / step)), (_scaled(m, 1 / step), _scaled(n, step))}
-            around = {(min(a, most.m2), min(b, most.n2)) for a, b in around} - {(0, 0)}
+            around = {(scaled(m, f), scaled(n, g)) for f, g in compass(step)}
+            around = {(min(a, most_m), min(b, most_n)) for a, b in around} - {(0, 0)}
             trials = {pair: self._value(pair) for pair in sorted(around)}
             best = min(trials, key=lambda pair: (trials[pair], pair))
             if trials[best] < self._value(rounds):
                 rounds = best
             else:
-                step = math.sqrt(step) if step > 1.05 else 1.0
+                step = step**0.4
         self._solve(rounds)
 
     def _value(self, rounds: tuple[int, int]) -> float:
-        """The continuous optimum's value at a pair of rounds (infinity where it does not fit); no prices kept."""
-        if rounds not in self.exact:
+        """The value at a pair of rounds with real batches; infinity where it does not fit."""
+        if rounds not in self._values:
             m, n = map(float, rounds)
             weight, phi, psi0, psi = coefficients(self.problem.criterion, m, n)
-            point = self._point()
-            status = solve_fixed(self.problem, self.problem.batches, m, n, psi0, psi, point)
+            status = solve_fixed(self.problem, self.problem.batches, m, n, psi0, psi, self._warm)
             self.solves += 1
-            self.exact[rounds] = (phi + point.scalars[8]) / weight if status == SOLVED else math.inf
-        return self.exact[rounds]
+            self._values[rounds] = (phi + float(self._warm.scalars[8])) / weight if status == SOLVED else math.inf
+        return self._values[rounds]
 
-    def _point(self) -> Point:
-        return new_point(self.problem.devices.cycles.size)
+    # ------------------------------------------------------------------ prices and plans
 
-    def _solve(self, rounds: tuple[int, int]) -> None:
-        """Solve one pair for its prices, and try for a better plan there."""
+    def _solve(self, rounds: tuple[int, int], batches: Batches | None = None) -> Prices | None:
+        """Solve one pair of rounds for its prices, and try for a better plan there.
+
+        None where the batches' ranges leave no time for the rounds at all.
+        """
+        problem = self.problem
         m, n = map(float, rounds)
-        at = coefficients(self.problem.criterion, m, n)
+        at = coefficients(problem.criterion, m, n)
         weight, phi, psi0, psi = at
-        point = self._point()
-        status = solve_fixed(self.problem, self.problem.batches, m, n, psi0, psi, point)
+        warm = self._warm
+        point = warm._replace(**{name: getattr(warm, name).copy() for name in warm._fields})
+        within = problem.batches if batches is None else batches
+        status = solve_fixed(problem, within, m, n, psi0, psi, point)
         self.solves += 1
-        if status not in (SOLVED, 1):
-            return
-        unit = 1.0
-        if status != SOLVED:
-            # the prices of a shortage prove it at any scale: make the proof exceed any value of interest
-            unit = 1e6 * (abs(phi) + abs(psi0) + abs(psi) + 1.0) / max(
-                point.scalars[6] - self.problem.limits.energy, 1e-9 * self.problem.limits.energy
-            )
-        prices = prices_at(self.problem, point, unit, True)
-        self.pool.append(prices)
+        if status not in (SOLVED, ENERGY_SHORT):
+            return None
+        lam = float(point.scalars[0])
+        if status == ENERGY_SHORT:
+            # such prices prove the shortage at any scale: take one that exceeds any value of interest
+            short = max(point.scalars[6] - problem.limits.energy, 1e-9 * problem.limits.energy)
+            lam = 10.0 * (phi + psi0 + psi * float(problem.devices.variance.sum()) + 1e-300) / float(short)
+        prices: Prices = price(problem, lam, float(point.scalars[1]), point.price, point.ratio)
         if status == SOLVED:
-            value = (phi + point.scalars[8]) / weight
-            self.exact[rounds] = value
-            if self.best is None or value < self.best.value:
-                found = round_batches(self.problem, rounds, at, point, prices)
-                if found is not None and (self.best is None or found.value < self.best.value):
-                    self.best = found
+            self._warm = point
+        value = (phi + float(point.scalars[8])) / weight
+        if status == SOLVED and (self.best is None or value < self.best.value):
+            found = round_batches(problem._replace(batches=within), rounds, at, point, prices)
+            if found is not None and (self.best is None or found.value < self.best.value):
+                self.best = found
+        return prices
 
-    def _push(self, box: Box, bound: float, seen: int) -> None:
-        """Queue a box with the best bound the prices from `seen` on give, unless that settles it."""
-        for prices in self.pool[seen:]:
-            bound = max(bound, bound_over(self.problem, prices, box.m1, box.m2, box.n1, box.n2))
-            if bound >= self.target:
-                return
-        if box.m2 == 0 and box.n2 == 0:
-            return
-        heapq.heappush(self.heap, (bound, len(self.pool), box))
+    # ------------------------------------------------------------------ first pass: rounds
 
-    @property
-    def target(self) -> float:
-        """A box whose bound reaches this is settled."""
-        if self.best is None:
-            return math.inf
-        value = self.best.value
-        return min(value - self.tolerance * abs(value), self.floor)
+    def _cut_rounds(self) -> None:
+        """Boxes of rounds, best bound first, each against every price in the pool."""
+        heap: list[tuple[float, int, Box]] = []
 
-    @property
-    def lower_bound(self) -> float:
-        """What is proven so far for all rounds."""
-        least = self.target
-        if self.heap:
-            least = min(least, self.heap[0][0])
-        return least
+        def push(box: Box, bound: float, seen: int) -> None:
+            for i in range(seen, len(self.pool)):
+                bound = max(bound, bound_over(self.problem, self.pool[i], box.region))
+                if bound >= self.target:
+                    self.used.add(i)
+                    return
+            if (box.m2, box.n2) != (0, 0):
+                heapq.heappush(heap, (bound, len(self.pool), box))
 
-    def run(self, deadline: float = math.inf, most_boxes: int = 200_000) -> None:
-        """Go on until the gap is within the tolerance, nothing is left, or the time is up."""
-        while self.heap and self.boxes < most_boxes:
-            bound, seen, box = heapq.heappop(self.heap)
-            if bound >= self.target:
-                self.heap.clear()
-                break
+        push(Box(0, self.within[0], 0, self.within[1], 0.0, math.inf), -math.inf, 0)
+        while heap and self.boxes < MOST_BOXES and heap[0][0] < self.target:
+            bound, seen, box = heapq.heappop(heap)
             self.boxes += 1
             if seen < len(self.pool):
-                self._push(box, bound, seen)
-            elif box.single:
-                self._settle(box, bound)
-            else:
-                probe = self._probe(box)
-                if probe is not None:
-                    self._solve(probe)
-                    self._push(box, bound, seen)
-                else:
-                    for half in box.split():
-                        self._push(half, bound, 0)
-            if self.boxes % 16 == 0 and time.monotonic() > deadline:
+                push(box, bound, seen)
+                continue
+            probe = self._open_pair(box)
+            if probe is not None:
+                self._solved.add(probe)
+                m, n = probe
+                prices = self._solve(probe, self._within(Box(m, m, n, n, 0.0, math.inf), probe))
+                if prices is not None:
+                    self.pool.append(prices)
+                push(box, bound, seen)
+            elif not box.single:
+                for half in box.halve_rounds():
+                    push(half, bound, 0)
+            elif not self._no_time(box):
+                self.used.update(range(len(self.pool)) if len(self.pool) <= 64 else self._best_for(box))
+                self.floor = min(self.floor, bound)
+            if self._out_of_time():
                 break
+        self.proven = max(self.proven, min([self.target, *(bound for bound, _, _ in heap)]))
 
-    def _probe(self, box: Box) -> tuple[int, int] | None:
-        """A pair of the box that no prices settle though they were asked for just it; None if they do."""
-        rounds = (_between(box.m1, box.m2 + 1), _between(box.n1, box.n2 + 1))
-        for rounds in (rounds, (box.m1, box.n1)):
-            if rounds == (0, 0) or rounds in self.exact and any(True for _ in ()):
+    def _open_pair(self, box: Box) -> tuple[int, int] | None:
+        """A pair of the box, not yet solved, that no prices settle though they were asked for it alone."""
+        middle = (between(box.m1, box.m2 + 1), between(box.n1, box.n2 + 1))
+        for rounds in (middle, (box.m1, box.n1)):
+            if rounds == (0, 0) or rounds in self._solved:
                 continue
-            if rounds in self._probed:
-                continue
-            if all(bound_at(self.problem, p, *map(float, rounds)) < self.target for p in self.pool):
-                self._probed.add(rounds)
+            m, n = map(float, rounds)
+            alone = Region(m, m, n, n, box.s1, box.s2)
+            if all(bound_at(self.problem, prices, alone, m, n) < self.target for prices in self.pool):
                 return rounds
         return None
 
-    def _settle(self, box: Box, bound: float) -> None:
-        """One pair that no prices settle: its own prices are the last word on its rounds."""
-        rounds = (box.m1, box.n1)
-        if rounds not in self._probed:
-            self._probed.add(rounds)
-            self._solve(rounds)
-            self._push(box, bound, len(self.pool) - 1)
-            return
-        # infeasible pairs are settled by their shortage; what gets here has a gap of whole batches
-        self.unresolved[rounds] = bound
-        self.floor = min(self.floor, bound)
+    def _best_for(self, box: Box) -> list[int]:
+        """The prices that bound a box best."""
+        scores = [bound_over(self.problem, prices, box.region) for prices in self.pool]
+        return sorted(range(len(scores)), key=lambda i: -scores[i])[:_OWN]
 
-    def __post_init__(self) -> None:
-        self._probed: set[tuple[int, int]] = set()
+    def _no_time(self, box: Box) -> bool:
+        """Whether not even the fastest run of a pair of rounds keeps the delay."""
+        point = new_point(self.problem.devices.cycles.size)
+        m, n = float(box.m1), float(box.n1)
+        status = solve_fixed(self.problem, self.problem.batches, m, n, 0.0, 0.0, point)
+        return bool(status >= DELAY_SHORT)
 
+    def _out_of_time(self) -> bool:
+        self.late = self.late or time.monotonic() > self.deadline
+        return self.late
 
-def _scaled(rounds: int, factor: float) -> int:
-    """`rounds` times `factor`, at least one away when the factor is not one (and at least 0)."""
-    if factor == 1:
-        return rounds
-    scaled = round(rounds * factor)
-    if scaled == rounds:
-        scaled += 1 if factor > 1 else -1
-    return max(scaled, 0)
+    # ------------------------------------------------------------------ second pass: rounds and spans
+
+    def _cut_spans(self) -> None:
+        """Boxes of rounds and spans, best bound first, each against its own prices and those it inherits."""
+        self.floor = math.inf
+        d, limits = self.problem.devices, self.problem.limits
+        least = least_span(d, limits, self.problem.batches.low, 1.0) if self.most[1] else 1.0
+        start = Box(0, self.within[0], 0, self.within[1], float(least), max(limits.delay, 2.0 * float(least)))
+        heap: list[tuple[float, int, Box, tuple[int, ...]]] = []
+        before, pool = self.proven, self.pool
+        count = 0
+
+        def push(box: Box, bound: float, own: tuple[int, ...]) -> None:
+            nonlocal count
+            scored = sorted(((bound_over(self.problem, pool[i], box.region), i) for i in own), reverse=True)
+            if scored:
+                bound = max(bound, scored[0][0])
+                if scored[0][0] >= self.target:
+                    self.used.add(scored[0][1])
+            if bound < self.target and (box.m2, box.n2) != (0, 0):
+                count += 1
+                heapq.heappush(heap, (bound, count, box, tuple(i for _, i in scored[:_OWN])))
+
+        push(start, self.proven, tuple(range(len(pool))))
+        cuts = 0
+        while heap and cuts < MOST_CUTS and heap[0][0] < self.target:
+            bound, _, box, own = heapq.heappop(heap)
+            cuts += 1
+            middle = (between(box.m1, box.m2 + 1), between(box.n1, box.n2 + 1))
+            corner = (box.m1, box.n1) if (box.m1, box.n1) != (0, 0) else middle
+            for rounds in dict.fromkeys((middle, corner)):
+                within = self._within(box, rounds)
+                if within is None or rounds == (0, 0):
+                    continue
+                prices = self._solve(rounds, within)
+                if prices is not None:
+                    pool.append(prices)
+                    own = (*own, len(pool) - 1)
+                    bound = max(bound, bound_over(self.problem, prices, box.region))
+                    if bound >= self.target:
+                        self.used.add(own[-1])
+                    break
+            if bound < self.target:
+                wide_m, wide_n, wide_s = box.widths
+                wide = max(wide_m, wide_n)
+                if box.single and wide_s < 1e-10:
+                    self.used.update(own)
+                    self.floor = min(self.floor, bound)
+                    continue
+                free = box.n2 > 0 and (box.m2 > 0 or limits.tdma)
+                if box.single and not free:
+                    self.used.update(own)
+                    self.floor = min(self.floor, bound)
+                    continue
+                by_span = free and (box.single or wide_s > max(4.0 * wide * wide, 0.5 * wide))
+                for half in box.halve_span() if by_span else box.halve_rounds():
+                    push(half, bound, own)
+            if self._out_of_time():
+                break
+        self.proven = max(before, min([self.target, *(entry[0] for entry in heap)]))
+        if self.proven > before:
+            self.spans = (start.s1, start.s2)
+
+    def _within(self, box: Box, rounds: tuple[int, int]) -> Batches | None:
+        """The ranges of the batches at a pair of rounds of a box; None where they are empty."""
+        region = box.region._replace(m1=float(rounds[0]), m2=float(rounds[0]), n1=float(rounds[1]), n2=float(rounds[1]))
+        low = self.problem.batches.low
+        server_high = most_server_batch(self.problem, region)
+        if rounds[1] == 0:
+            return self.problem.batches if server_high >= 1.0 else None
+        high = most_batches(self.problem, min(most_span(self.problem, region), box.s2))
+        if (rounds[0] and server_high < 1.0) or np.any(high < low):
+            return None
+        return Batches(
+            server_low=self.problem.batches.server_low,
+            server_high=float(max(server_high, 1.0)),
+            low=low,
+            high=high,
+            span=box.s1,
+        )

@@ -2,8 +2,8 @@
 
 A batch one sample larger lowers the criterion by ``psi A (1/b - 1/(b+1))`` and costs one sample at the prices of
 the continuous optimum; samples are added in the order of that ratio (the marginal analysis of separable
-convex resource allocation) as long as the energy and the time allow, where clocks, powers and the split of time are chosen
-afresh for every trial.
+convex resource allocation) as long as the energy and the time allow, where clocks, powers and the split of time
+are chosen afresh for every trial.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pretune.physics.types import Floats
 from pretune.planner.kernels.fixed import SOLVED, Point, new_point, solve_fixed
@@ -19,6 +20,7 @@ from pretune.planner.kernels.priced import Prices
 from pretune.planner.problem import Batches, Problem
 
 _SWEEPS = 4
+Order = NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +86,7 @@ def round_batches(
     )
 
 
-def _grow(
-    problem: Problem, rounds: tuple[int, int], batch: Floats, order: Floats, work: Point
-) -> Floats | None:
+def _grow(problem: Problem, rounds: tuple[int, int], batch: Floats, order: Order, work: Point) -> Floats | None:
     """One sample more for as many items as fit, in `order`; None when none fits."""
     done, left, right = 0, 0, int(order.size)
     base = batch.copy()
@@ -112,7 +112,7 @@ def _grow(
 def _fits(problem: Problem, rounds: tuple[int, int], batch: Floats, work: Point) -> bool:
     """Whether these batches fit the budgets; leaves the cheapest clocks and powers in `work`."""
     fixed = Batches(
-        server_low=float(batch[0]), server_high=float(batch[0]), low=batch[1:].copy(), high=batch[1:].copy()
+        server_low=float(batch[0]), server_high=float(batch[0]), low=batch[1:].copy(), high=batch[1:].copy(), span=0.0
     )
     status = solve_fixed(problem, fixed, float(rounds[0]), float(rounds[1]), 0.0, 0.0, work)
     return bool(status == SOLVED) and math.isfinite(work.scalars[6]) and work.scalars[6] <= problem.limits.energy

@@ -9,7 +9,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-import pretune
 from pretune.ledger import Stage, StageTotal
 from pretune.plans import Plan
 from pretune.report import sentences
@@ -18,6 +17,7 @@ from pretune.report.figures import SAME, keeping_to_the_plan, learning
 from pretune.report.folder import RunFolder
 from pretune.report.spending import FINETUNE, PRETRAIN, Share, shares
 from pretune.report.stages import stage_rows
+from pretune.version import __version__
 from pretune.report.words import count, gap, joules, percent, printable, seconds, significant
 
 MOST_LIMITS = 200
@@ -253,7 +253,7 @@ def _provenance(run: RunFolder) -> tuple[Fact, ...]:
         Fact(name="Scenario", value=printable(run.scenario.name)),
         Fact(name="Scenario SHA-256", value=printable(run.plan.scenario_sha256)),
         Fact(name="Criterion", value=printable(run.plan.criterion)),
-        Fact(name="Report written by", value=f"pretune {pretune.__version__}"),
+        Fact(name="Report written by", value=f"pretune {__version__}"),
     ]
     known = {**run.timing, **run.identity, **run.summary}
     for key, name in (("task", "Task"), ("seed", "Seed"), ("parameters", "Trained parameters"), ("torch", "PyTorch")):

@@ -1,11 +1,12 @@
 """What a set of prices proves: a lower bound for any rounds, in closed form (math.md sections 4 and 6).
 
-Price a joule, a second and each device's share of the round's span; then every constraint that couples the decisions is
-paid for instead of enforced, each processor and link settles on its own, and what remains is
+Price a joule, a second and each device's share of the round's span; then every constraint that couples the decisions
+is paid for instead of enforced, each processor and link settles on its own, and what remains is
 
-    numerator(M, N) >= phi + min_b0 (psi0/b0 + M c0 b0) + N C + sum_k min_bk (psi A_k/b_k + N c_k b_k) - E - T - batteries
+    numerator(M, N) >= phi + min_b0 (psi0/b0 + M c0 b0) + N C + sum_k min_bk (psi A_k/b_k + N c_k b_k) - budgets
 
-for *all* rounds, by weak duality. The minima run over whole batches, so the bound knows about integrality.
+(`budgets`: energy, delay and batteries at their prices) for *all* rounds, by weak duality. The minima run over whole
+batches, so the bound knows about integrality.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ import numpy as np
 from numba import njit
 
 from pretune.physics.types import Floats
-from pretune.planner.kernels.fixed import Point
 from pretune.planner.kernels.scalar import TINY, clock_at, sample_cost, upload_exponent
-from pretune.planner.problem import Batches, Problem
+from pretune.planner.problem import Problem
 
 
 class Prices(NamedTuple):
@@ -41,17 +41,20 @@ class Prices(NamedTuple):
     """The devices' shares of the price of time divided by lambda, W, shape (K,)."""
     ratios: Floats
     """lambda_k / lambda, shape (K,)."""
+    slack: float
+    """What is left of nu after the shares: each second a round's span is known to take at the least pays it."""
 
 
 @njit(cache=True, error_model="numpy")
 def price(problem: Problem, lam: float, omega: float, shares: Floats, ratios: Floats) -> Prices:
     """The prices `lam` per joule, `omega` joules per second, and each device's `shares` and `ratios`.
 
-    FDMA needs ``sum shares <= omega`` for the bound to hold; TDMA too (the compute phase), and its uploads pay
-    `omega` itself.
+    The bound holds for ``sum shares <= omega``, so `omega` is raised to the sum where it is below. TDMA: the shares
+    pay for the compute phase, the uploads pay `omega` itself.
     """
     d, limits, server = problem.devices, problem.limits, problem.server
     count = d.cycles.size
+    omega = max(omega, shares.sum())
     costs = np.empty(count)
     per_round = limits.down_j + omega * limits.down_s
     budget = limits.energy + omega * limits.delay
@@ -72,16 +75,8 @@ def price(problem: Problem, lam: float, omega: float, shares: Floats, ratios: Fl
             budget += (ratio - 1.0) * d.battery[k]
     clock = max(clock_at(omega, server.capacitance, server.clock_max, server.static), TINY)
     cost0 = lam * sample_cost(omega, clock, server.cycles, server.capacitance, server.static)
-    return Prices(lam, lam * omega, cost0, lam * per_round, lam * budget, costs, shares.copy(), ratios.copy())
-
-
-@njit(cache=True, error_model="numpy")
-def prices_at(problem: Problem, point: Point, unit: float, fine: bool) -> Prices:
-    """The prices of a solved point; `unit` stands in for lambda where the point has none (a shortage)."""
-    lam = point.scalars[0] if point.scalars[0] > 0.0 else unit
-    if fine:
-        return price(problem, lam, point.scalars[1], point.price, point.ratio)
-    return price(problem, lam, point.scalars[1], np.zeros(point.price.size), np.ones(point.price.size))
+    slack = lam * (omega - shares.sum())
+    return Prices(lam, lam * omega, cost0, lam * per_round, lam * budget, costs, shares.copy(), ratios.copy(), slack)
 
 
 @njit(cache=True, error_model="numpy")
@@ -92,26 +87,79 @@ def cheapest(noise: float, cost: float, low: float, high: float) -> float:
     if cost <= 0.0:
         return noise / high + cost * high
     b = min(max(math.sqrt(noise / cost), low), high)
-    down = math.floor(b)
+    down = np.floor(b)
     up = min(down + 1.0, high)
     down = max(down, low)
     return min(noise / down + cost * down, noise / up + cost * up)
 
 
+class Region(NamedTuple):
+    """Where a bound is wanted: rounds ``m1..m2 x n1..n2``, and spans of a fine-tuning round ``s1..s2`` (seconds)."""
+
+    m1: float
+    m2: float
+    n1: float
+    n2: float
+    s1: float
+    s2: float
+
+
 @njit(cache=True, error_model="numpy")
-def server_bill(prices: Prices, batches: Batches, m: float, psi0: float) -> float:
+def most_span(problem: Problem, region: Region) -> float:
+    """The longest span that leaves the region's fewest rounds within the delay."""
+    if region.n1 <= 0.0:
+        return region.s2
+    limits, server = problem.limits, problem.server
+    least = region.m1 * server.cycles * problem.batches.server_low / server.clock_max
+    return min(region.s2, (limits.delay - least) / region.n1 - limits.down_s)
+
+
+@njit(cache=True, error_model="numpy")
+def most_server_batch(problem: Problem, region: Region) -> float:
+    """The largest whole server batch that the region's fewest rounds and shortest span leave time for."""
+    if region.m1 <= 0.0:
+        return problem.batches.server_high
+    limits, server = problem.limits, problem.server
+    left = limits.delay - region.n1 * (region.s1 + limits.down_s)
+    fits = np.floor(left / region.m1 * server.clock_max / server.cycles * (1.0 + 1e-9))
+    return min(problem.batches.server_high, fits)
+
+
+@njit(cache=True, error_model="numpy")
+def most_batch(problem: Problem, k: int, span: float) -> float:
+    """The largest whole batch that device `k` can compute within a span, at its fastest."""
+    d = problem.devices
+    left = span if problem.limits.tdma else span - d.span[k] / d.exponent_max[k]
+    return min(problem.batches.high[k], np.floor(left * d.clock_max[k] / d.cycles[k] * (1.0 + 1e-9)))
+
+
+@njit(cache=True, error_model="numpy")
+def most_batches(problem: Problem, span: float) -> Floats:
+    """The largest whole batches that the devices can compute within a span, shape (K,)."""
+    most = np.empty(problem.batches.high.size)
+    for k in range(most.size):
+        most[k] = most_batch(problem, k, span)
+    return most
+
+
+@njit(cache=True, error_model="numpy")
+def server_bill(problem: Problem, prices: Prices, most: float, m: float, psi0: float) -> float:
     """The least that `m` pre-training rounds cost: noise and samples."""
     if m <= 0.0:
         return 0.0
-    return cheapest(psi0, m * prices.server_cost, batches.server_low, batches.server_high)
+    return cheapest(psi0, m * prices.server_cost, problem.batches.server_low, most)
 
 
 @njit(cache=True, error_model="numpy")
-def fleet_bill(prices: Prices, batches: Batches, variance: Floats, n: float, psi: float) -> float:
+def fleet_bill(problem: Problem, prices: Prices, least_span: float, longest_span: float, n: float, psi: float) -> float:
     """The least that `n` fine-tuning rounds cost: noise, samples, uploads, broadcasts. Concave in (n, psi)."""
     if n <= 0.0:
         return 0.0
-    bill = 0.0
+    batches, variance = problem.batches, problem.devices.variance
+    bill = n * (prices.round_cost + prices.slack * least_span)
     for k in range(variance.size):
-        bill += cheapest(psi * variance[k], n * prices.sample_costs[k], batches.low[k], batches.high[k])
-    return bill + n * prices.round_cost
+        most = most_batch(problem, k, longest_span)
+        if most < batches.low[k]:
+            return math.inf
+        bill += cheapest(psi * variance[k], n * prices.sample_costs[k], batches.low[k], most)
+    return bill

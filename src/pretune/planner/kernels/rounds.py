@@ -10,7 +10,14 @@ import math
 from numba import njit
 
 from pretune.physics.types import Floats
-from pretune.planner.kernels.priced import Prices, fleet_bill, server_bill
+from pretune.planner.kernels.priced import (
+    Prices,
+    Region,
+    fleet_bill,
+    most_server_batch,
+    most_span,
+    server_bill,
+)
 from pretune.planner.problem import Problem
 
 TRAJECTORY, FINAL = 0.0, 1.0
@@ -29,17 +36,20 @@ def coefficients(c: Floats, m: float, n: float) -> tuple[float, float, float, fl
 
 
 @njit(cache=True, error_model="numpy")
-def bound_at(problem: Problem, prices: Prices, m: float, n: float) -> float:
-    """What the prices prove at one pair of rounds."""
+def bound_at(problem: Problem, prices: Prices, region: Region, m: float, n: float) -> float:
+    """What the prices prove at one pair of rounds of a region."""
     weight, phi, psi0, psi = coefficients(problem.criterion, m, n)
-    bill = server_bill(prices, problem.batches, m, psi0)
-    bill += fleet_bill(prices, problem.batches, problem.devices.variance, n, psi)
+    most = most_server_batch(problem, region)
+    if m > 0.0 and most < problem.batches.server_low:
+        return math.inf
+    bill = server_bill(problem, prices, most, m, psi0)
+    bill += fleet_bill(problem, prices, region.s1, most_span(problem, region), n, psi)
     return (phi + bill - prices.budget) / weight
 
 
 @njit(cache=True, error_model="numpy")
-def bound_over(problem: Problem, prices: Prices, m1: float, m2: float, n1: float, n2: float) -> float:
-    """What the prices prove for every pair of rounds in ``[m1, m2] x [n1, n2]`` except (0, 0).
+def bound_over(problem: Problem, prices: Prices, region: Region) -> float:
+    """What the prices prove for every pair of rounds in a region except (0, 0).
 
     trajectory: at given prices the numerator is linear in the rounds and so is the weight; their quotient is
     least at a corner. final: the phi is convex in the rounds (where the gap is at least the floor that the shift
@@ -47,31 +57,23 @@ def bound_over(problem: Problem, prices: Prices, m1: float, m2: float, n1: float
     linear and least at a corner. The server's bill also falls with the fine-tuning rounds: take it at the last.
     """
     c = problem.criterion
+    m1, m2, n1, n2 = region.m1, region.m2, region.n1, region.n2
     if m1 == m2 and n1 == n2:
-        return bound_at(problem, prices, m1, n1)
+        return bound_at(problem, prices, region, m1, n1)
     if c[0] == TRAJECTORY:
-        if m1 == 0.0 and n1 == 0.0:
-            least = math.inf
-            if m2 >= 1.0:
-                least = min(bound_at(problem, prices, 1.0, 0.0), bound_at(problem, prices, m2, 0.0))
-            if n2 >= 1.0:
-                least = min(least, bound_at(problem, prices, 0.0, 1.0), bound_at(problem, prices, 0.0, n2))
-        else:
-            least = bound_at(problem, prices, m1, n1)
-            least = min(least, bound_at(problem, prices, m1, n2), bound_at(problem, prices, m2, n1))
-        if m2 >= 1.0 or n2 >= 1.0:
-            least = min(least, bound_at(problem, prices, m2, n2))
-        return least
-    variance = problem.devices.variance
-    _, phi11, _, _ = coefficients(c, m1, n1)
+        return _corners(problem, prices, region)
+    most, longest = most_server_batch(problem, region), most_span(problem, region)
+    if most < problem.batches.server_low:
+        return math.inf
+    _, phi11, _, psi1 = coefficients(c, m1, n1)
     _, phi12, psi0_low, _ = coefficients(c, m1, n2)
-    _, phi21, _, psi1 = coefficients(c, m2, n1)
+    _, phi21, _, _ = coefficients(c, m2, n1)
     _, phi22, psi0_high, psi2 = coefficients(c, m2, n2)
-    server1 = server_bill(prices, problem.batches, m1, psi0_low)
-    server2 = server_bill(prices, problem.batches, m2, psi0_high)
-    fleet1 = fleet_bill(prices, problem.batches, variance, n1, psi1)
-    fleet2 = fleet_bill(prices, problem.batches, variance, n2, psi2)
-    floor = min(min(phi11, phi12), min(phi21, phi22)) + min(server1, server2) + fleet1
+    server1 = server_bill(problem, prices, most, m1, psi0_low)
+    server2 = server_bill(problem, prices, most, m2, psi0_high)
+    fleet1 = fleet_bill(problem, prices, region.s1, longest, n1, psi1)
+    fleet2 = fleet_bill(problem, prices, region.s1, longest, n2, psi2)
+    floor = min(min(phi11, phi12), min(phi21, phi22)) + min(server1, server2) + min(fleet1, fleet2)
     if c[1] >= c[2] and c[5] > -50.0 and c[6] > -50.0:
         m0, n0 = 0.5 * (m1 + m2), 0.5 * (n1 + n2)
         keep1 = math.exp(c[6] * n0)
@@ -82,3 +84,24 @@ def bound_over(problem: Problem, prices: Prices, m1: float, m2: float, n1: float
         flat += min(by_n * (n1 - n0) + fleet1, by_n * (n2 - n0) + fleet2)
         floor = max(floor, flat)
     return floor - prices.budget
+
+
+@njit(cache=True, error_model="numpy")
+def _corners(problem: Problem, prices: Prices, region: Region) -> float:
+    """The least of the bound at the corners of a region; (0, 0) gives way to (1, 0) and (0, 1)."""
+    m1, m2, n1, n2 = region.m1, region.m2, region.n1, region.n2
+    least = math.inf
+    if m1 == 0.0 and n1 == 0.0:
+        if m2 >= 1.0:
+            least = min(least, bound_at(problem, prices, region, 1.0, 0.0))
+        if n2 >= 1.0:
+            least = min(least, bound_at(problem, prices, region, 0.0, 1.0))
+    else:
+        least = min(least, bound_at(problem, prices, region, m1, n1))
+    if m2 > m1 and m2 + n1 > 0.0:
+        least = min(least, bound_at(problem, prices, region, m2, n1))
+    if n2 > n1 and m1 + n2 > 0.0:
+        least = min(least, bound_at(problem, prices, region, m1, n2))
+    if m2 > m1 and n2 > n1:
+        least = min(least, bound_at(problem, prices, region, m2, n2))
+    return least

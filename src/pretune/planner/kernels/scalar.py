@@ -35,27 +35,40 @@ def energy_slope(x: float) -> float:
 
 @njit(cache=True, error_model="numpy")
 def upload_exponent(y: float, x_max: float) -> float:
-    """The `x` in [0, x_max] with ``x e^x - e^x + 1 = y`` (clipped): Newton from a Lambert-W guess."""
+    """The `x` in [0, x_max] with ``x e^x - e^x + 1 = y`` (clipped)."""
     if y <= 0.0:
         return 0.0
     if energy_slope(x_max) <= y:
         return x_max
-    root = math.sqrt(2.0 * y)
-    if root < 0.6:
-        x = root * (1.0 - root * (1.0 / 3.0 - root * (11.0 / 72.0 - root * 43.0 / 540.0)))
-    else:
-        z = math.log1p(max(y - 1.0, 0.0) / math.e + 0.3)
-        x = max(1.0 + z * (1.0 - math.log1p(z) / (2.0 + z)) - 0.2, 0.4)
+    return min(exponent_near(y, exponent_guess(y)), x_max)
+
+
+@njit(cache=True, error_model="numpy")
+def exponent_guess(y: float) -> float:
+    """A first guess, within some percent: ``1 + W((y - 1) / e)`` by the branch-point series or Winitzki's formula."""
+    if y < 1.0:
+        root = math.sqrt(2.0 * y)
+        return root * (1.0 - root * (1.0 / 3.0 - root * (11.0 / 72.0 - root * 43.0 / 540.0)))
+    z = math.log1p((y - 1.0) / math.e)
+    return 1.0 + z * (1.0 - math.log1p(z) / (2.0 + z))
+
+
+@njit(cache=True, error_model="numpy")
+def exponent_near(y: float, guess: float) -> float:
+    """Solve ``x e^x - e^x + 1 = y`` from a guess: Halley's method on the logarithm of both sides."""
+    x = guess
     for _ in range(_STEPS):
-        # Newton on the logarithm: nearly linear where the exponential rules, quadratic near zero
         value = energy_slope(x)
-        step = math.log(value / y) * value / (x * math.exp(min(x, 690.0)))
-        step = min(max(step, -1.0), 0.5 * x)
-        # the derivative of x e^x - e^x + 1 is x e^x, so d log(value) / dx = x e^x / value
+        exp = math.exp(min(x, 690.0))
+        slope = x * exp / value
+        step = math.log(value / y) / slope
+        bend = (1.0 + x) * value / (x * x * exp) - 1.0
+        step /= max(1.0 - 0.5 * step * slope * bend, 0.3)
+        step = min(max(step, -2.0), 0.7 * x)
         x -= step
-        if abs(step) <= 4e-15 * x:
+        if abs(step) <= 1e-6 * x:
             break
-    return min(x, x_max)
+    return x
 
 
 @njit(cache=True, error_model="numpy")
@@ -142,6 +155,8 @@ def price_for_time(
     y = math.log(guess) if TINY < guess < top else right - 3.0
     have_left = False
     slope = -math.inf
+    x = 0.0
+    top_slope = energy_slope(exponent_max) if span > 0.0 else 0.0
     for _ in range(_STEPS):
         omega = math.exp(y)
         clock = clock_at(omega, capacitance, clock_max, static)
@@ -155,7 +170,11 @@ def price_for_time(
             du -= u * cycles / (2.0 * cost * clock)
         total, slope = u, du
         if span > 0.0:
-            x = upload_exponent((circuit + omega) / noise, exponent_max)
+            paid = (circuit + omega) / noise
+            if paid >= top_slope:
+                x = exponent_max
+            else:
+                x = exponent_near(paid, x if 0.0 < x < exponent_max else exponent_guess(paid))
             total += span / x
             if x < exponent_max:
                 slope -= span / (x * x * noise * x * math.exp(x))
@@ -168,6 +187,8 @@ def price_for_time(
         if abs(miss) <= 1e-14 or right - left <= 1e-15 * max(1.0, abs(y)):
             break
         step = miss * total / (slope * omega) if slope < 0.0 else math.inf
+        if abs(step) <= 2e-15 * max(1.0, abs(y)):
+            break
         y_new = y - step
         if not (left < y_new < right):
             y_new = 0.5 * (left + right) if have_left else y - 4.0

@@ -1,0 +1,272 @@
+"""Proves a plan's lower bound again, from the prices in its certificate and nothing else.
+
+Weak duality (math.md section 4): price a joule at ``lambda``, a second at ``nu = lambda omega``, each device's share
+of a round's span at ``lambda share_k`` and its battery at ``lambda (ratio_k - 1)``. Whatever the prices, no decision
+with rounds ``(M, N)`` and a span of at least ``s1`` is worth less than
+
+    [ phi + min_b0 (psi0/b0 + M c0 b0) + N (C + slack s1) + sum_k min_bk (psi A_k/b_k + N c_k b_k) - budgets ] / weight
+
+(`budgets` at their prices) with whole batches in their ranges. `pretune.proof` turns such
+bounds into a proof. This file shares no code with the planner; it is plain NumPy over the cost model's numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pretune.convergence.criteria import ConvergenceCriterion, Final, criterion_of, device_noise
+from pretune.errors import InputError
+from pretune.physics import cost, link
+from pretune.physics.types import Floats
+from pretune.scenario import Access, Scenario
+
+SAME = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """The scenario's numbers as the bound needs them; arrays have shape (K,), SI units."""
+
+    cycles: Floats
+    noise: Floats
+    span: Floats
+    exponent_max: Floats
+    variance: Floats
+    server_cycles: float
+    down_s: float
+    down_j: float
+    scenario: Scenario
+    criterion: ConvergenceCriterion
+
+    @property
+    def tdma(self) -> bool:
+        """Whether uploads take turns."""
+        return self.scenario.radio.access is Access.TDMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Priced:
+    """What the prices of one set make everything cost, in units of the criterion's numerator."""
+
+    energy: float
+    delay: float
+    server_cost: float
+    sample_costs: Floats
+    round_cost: float
+    slack: float
+    budget: float
+
+
+Boxes = Floats
+"""Boxes as rows ``m1, m2, n1, n2, s1, s2``: rounds ``m1..m2 x n1..n2``, spans ``s1..s2`` of a fine-tuning round."""
+
+
+def system_of(scenario: Scenario) -> System:
+    """The numbers of a scenario."""
+    fleet, work, radio = scenario.devices, scenario.workload, scenario.radio
+    noise = radio.noise_psd_w_per_hz * fleet.bandwidth_hz / fleet.gain
+    down = cost.broadcast(scenario)
+    return System(
+        cycles=work.flops_per_sample / fleet.flops_per_cycle,
+        noise=noise,
+        span=work.upload_bits * link.LN2 / fleet.bandwidth_hz,
+        exponent_max=np.log1p(fleet.max_power_w / noise),
+        variance=device_noise(scenario),
+        server_cycles=work.flops_per_sample / scenario.server.flops_per_cycle,
+        down_s=down.time_s,
+        down_j=down.energy_j,
+        scenario=scenario,
+        criterion=criterion_of(scenario),
+    )
+
+
+def _best_clock(omega: Floats, capacitance: Floats, clock_max: Floats, static: Floats) -> Floats:
+    """``min(f_max, ((omega + P_static) / (2 kappa))^(1/3))``: the clock at which a sample costs least."""
+    return np.minimum(clock_max, np.cbrt((omega + static) / (2.0 * capacitance)))
+
+
+def _sample_cost(omega: Floats, cycles: Floats, capacitance: Floats, clock_max: Floats, static: Floats) -> Floats:
+    """Joules a sample costs when a second is worth `omega`; zero where both time and idling are free."""
+    clock = _best_clock(omega, capacitance, clock_max, static)
+    free = clock <= 0.0
+    safe = np.where(free, 1.0, clock)
+    return np.where(free, 0.0, cycles * (capacitance * safe**2 + (static + omega) / safe))
+
+
+def upload_cost(paid: Floats, noise: Floats, span: Floats, exponent_max: Floats) -> Floats:
+    """``min over t of noise t (e^(span/t) - 1) + paid t``, from below: what an upload costs at `paid` per second.
+
+    Solved in ``x = span / t`` by bisection and Newton; the function is convex in `t`, so its tangent at the point
+    found, over all feasible `t` up to where the cost is certainly higher, is a bound that needs no exactness.
+    """
+    target = paid / noise
+    low, high = np.zeros_like(noise), exponent_max.copy()
+    for _ in range(200):
+        x = 0.5 * (low + high)
+        above = x * np.exp(x) - np.expm1(x) > target
+        high = np.where(above, x, high)
+        low = np.where(above, low, x)
+    x = 0.5 * (low + high)
+    at_limit = exponent_max * np.exp(exponent_max) - np.expm1(exponent_max) <= target
+    x = np.where(at_limit, exponent_max, x)
+    idle = x <= 1e-12
+    safe = np.where(idle, 1.0, x)
+    found = span * (noise * np.expm1(safe) + paid) / safe
+    # nothing paid for time: the least energy is noise * span, reached as the time grows without end
+    return np.where(idle, noise * span, found)
+
+
+def priced(system: System, entry: Mapping[str, Any]) -> Priced:
+    """The costs that a certificate's price set implies."""
+    scenario = system.scenario
+    fleet, server, budget = scenario.devices, scenario.server, scenario.budget
+    lam = number(entry, "energy")
+    omega = number(entry, "omega")
+    shares = _column(entry, "shares", len(fleet), 0.0)
+    ratios = _column(entry, "ratios", len(fleet), 1.0)
+    if lam < 0.0 or omega < 0.0 or np.any(shares < 0.0) or np.any(ratios < 1.0):
+        raise InputError("plan.certificate: prices must not be negative, ratios not below one")
+    omega = max(omega, float(shares.sum()))
+    own = shares / ratios
+    upload_price = omega / ratios if system.tdma else own
+    costs = ratios * _sample_cost(own, system.cycles, fleet.capacitance, fleet.max_clock_hz, fleet.static_power_w)
+    uploads = ratios * upload_cost(upload_price + fleet.circuit_power_w, system.noise, system.span, system.exponent_max)
+    limited = ratios > 1.0
+    if np.any(limited & ~np.isfinite(fleet.battery_j)):
+        raise InputError("plan.certificate: prices a battery that the scenario does not limit")
+    batteries = float(((ratios - 1.0)[limited] * fleet.battery_j[limited]).sum())
+    server_cost = _sample_cost(
+        np.array([omega]),
+        np.array([system.server_cycles]),
+        np.array([server.capacitance]),
+        np.array([server.max_clock_hz]),
+        np.array([server.static_power_w]),
+    )
+    return Priced(
+        energy=lam,
+        delay=lam * omega,
+        server_cost=lam * float(server_cost[0]),
+        sample_costs=lam * costs,
+        round_cost=lam * (system.down_j + omega * system.down_s + float(uploads.sum())),
+        slack=lam * (omega - float(shares.sum())),
+        budget=lam * (budget.energy_j + omega * budget.delay_s + batteries),
+    )
+
+
+def number(entry: Mapping[str, Any], key: str) -> float:
+    """A finite number of a certificate's price set.
+
+    Raises:
+        InputError: it is missing or no finite number.
+    """
+    value = entry.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"plan.certificate.prices: {key} holds {value!r}, should hold a finite number")
+    return float(value)
+
+
+def _column(entry: Mapping[str, Any], key: str, count: int, default: float) -> Floats:
+    values = entry.get(key)
+    if values is None:
+        return np.full(count, default)
+    try:
+        column = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        column = np.zeros(0)
+    if column.shape != (count,) or not np.all(np.isfinite(column)):
+        raise InputError(f"plan.certificate.prices: {key} should hold {count} finite numbers")
+    return column
+
+
+def _cheapest(noise: Floats, unit_cost: Floats, high: Floats) -> Floats:
+    """``min over whole b in [1, high] of noise/b + cost b``, element-wise."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        real = np.where(unit_cost > 0.0, np.sqrt(noise / unit_cost), np.where(noise > 0.0, high, 1.0))
+    down = np.clip(np.floor(real), 1.0, high)
+    up = np.minimum(down + 1.0, high)
+    cheapest: Floats = np.minimum(noise / down + unit_cost * down, noise / up + unit_cost * up)
+    return cheapest
+
+
+def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
+    """What the prices prove for every pair of rounds of each box except (0, 0); infinity where a box holds no plan.
+
+    Shape (B, 6) in, shape (B,) out.
+    """
+    scenario = system.scenario
+    fleet, server, delay = scenario.devices, scenario.server, scenario.budget.delay_s
+    m1, m2, n1, n2, s1, s2 = boxes.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = delay - n1 * (s1 + system.down_s)
+        fits = np.floor(left / m1 * server.max_clock_hz / system.server_cycles * (1.0 + SAME))
+        server_high = np.where(m1 > 0.0, np.minimum(server.samples, fits), float(server.samples))
+        least = m1 * system.server_cycles / server.max_clock_hz
+        longest = np.where(n1 > 0.0, np.minimum(s2, (delay - least) / n1 - system.down_s), np.inf)
+        computing = longest[:, None] - (0.0 if system.tdma else system.span / system.exponent_max)
+        most = np.floor(computing * fleet.max_clock_hz / system.cycles * (1.0 + SAME))
+        high = np.minimum(fleet.samples, np.where((n1 > 0.0)[:, None], most, np.inf))
+    empty = (server_high < 1.0) | np.any(high < 1.0, axis=1)
+    server_high, high = np.maximum(server_high, 1.0), np.maximum(high, 1.0)
+
+    def server_bill(m: Floats, psi0: Floats) -> Floats:
+        return np.where(m > 0.0, _cheapest(psi0, m * prices.server_cost, server_high), 0.0)
+
+    def fleet_bill(n: Floats, psi: Floats) -> Floats:
+        samples = _cheapest(psi[:, None] * system.variance, n[:, None] * prices.sample_costs, high).sum(axis=1)
+        return np.where(n > 0.0, n * (prices.round_cost + prices.slack * s1) + samples, 0.0)
+
+    def at(m: Floats, n: Floats) -> Floats:
+        c = system.criterion.at(m, n)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = (c.phi + server_bill(m, c.psi0) + fleet_bill(n, c.psi) - prices.budget) / c.weight
+        return np.where((m > 0.0) | (n > 0.0), value, np.inf)
+
+    criterion = system.criterion
+    single = (m1 == m2) & (n1 == n2)
+    # at fixed prices numerator and weight of trajectory are linear in the rounds: the quotient is least at a corner
+    corners = [at(m1, n1), at(m2, n1), at(m1, n2), at(m2, n2)]
+    origin = (m1 == 0.0) & (n1 == 0.0)
+    corners += [
+        np.where(origin & (m2 >= 1.0), at(np.minimum(m2, 1.0), n1), np.inf),
+        np.where(origin & (n2 >= 1.0), at(m1, np.minimum(n2, 1.0)), np.inf),
+    ]
+    value = np.min(corners, axis=0)
+    if isinstance(criterion, Final):
+        value = np.where(single, value, _final_bound(criterion, boxes, server_bill, fleet_bill) - prices.budget)
+    return np.where(empty, np.inf, value)
+
+
+def _final_bound(
+    criterion: Final,
+    boxes: Boxes,
+    server_bill: Callable[[Floats, Floats], Floats],
+    fleet_bill: Callable[[Floats, Floats], Floats],
+) -> Floats:
+    """Criterion `final` over boxes: corner values; or, better, phi's tangent plane and the bills' chords.
+
+    phi is convex in the rounds where the gap is at least the floor that the shift leaves; the bills are concave in
+    the rounds of their stage; the server's bill falls with the fine-tuning rounds, so it is taken at the last.
+    """
+    m1, m2, n1, n2 = boxes.T[:4]
+    c11, c12 = criterion.at(m1, n1), criterion.at(m1, n2)
+    c21, c22 = criterion.at(m2, n1), criterion.at(m2, n2)
+    server1, server2 = server_bill(m1, c12.psi0), server_bill(m2, c22.psi0)
+    fleet1, fleet2 = fleet_bill(n1, c11.psi), fleet_bill(n2, c22.psi)
+    value = np.min([c11.phi, c12.phi, c21.phi, c22.phi], axis=0)
+    value = value + np.minimum(server1, server2) + np.minimum(fleet1, fleet2)
+    if criterion.gap >= criterion.shift_floor and criterion.log_r > -50.0 and criterion.log_q > -50.0:
+        m0, n0 = 0.5 * (m1 + m2), 0.5 * (n1 + n2)
+        keep1 = np.exp(criterion.log_q * n0)
+        both = np.exp(criterion.log_r * m0) * keep1 * (criterion.gap - criterion.shift_floor)
+        middle = both + keep1 * criterion.shift_floor
+        by_m, by_n = criterion.log_r * both, criterion.log_q * middle
+        flat = middle + np.minimum(by_m * (m1 - m0) + server1, by_m * (m2 - m0) + server2)
+        flat += np.minimum(by_n * (n1 - n0) + fleet1, by_n * (n2 - n0) + fleet2)
+        value = np.maximum(value, flat)
+    least: Floats = value
+    return least

@@ -1,0 +1,317 @@
+"""Checks a plan from the cost model and the certificate alone: nothing here calls, or imports, a solver.
+
+Every figure of a plan is a claim. This file recomputes each of them: what the decisions cost, which limits they keep,
+what the criterion is worth, which multipliers and which lower bound the certificate's prices prove
+(`pretune.proof`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pretune.convergence.criteria import criterion_of, device_noise, objective
+from pretune.errors import CheckFailed, PlanMismatch
+from pretune.physics import cost, link
+from pretune.physics.types import Floats
+from pretune.plans import Constraint, FinetuneStage, Plan, PretrainStage, Status
+from pretune.proof import proves, stage_shortage
+from pretune.scenario import Access, Scenario
+
+SAME = 1e-9
+"""Relative difference up to which a recomputed figure counts as the same."""
+CLOSE = 1e-3
+"""Relative slack up to which a budget counts as binding: whole batches leave a little of it."""
+MOST_LISTED = 1000
+"""Fleets up to this size list every limit of every device; larger ones the binding limits alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a check that passed has recomputed."""
+
+    energy_j: float
+    delay_s: float
+    objective: float
+    lower_bound_proven: bool
+    """Whether the lower bound was proven again; plans for very large fleets carry no prices to prove it with."""
+    constraints: tuple[Constraint, ...]
+
+
+def totals(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> tuple[float, float]:
+    """Joules and seconds of the whole run."""
+    energy_j, delay_s = 0.0, 0.0
+    if pretrain.rounds:
+        one = cost.pretrain_round(scenario, pretrain.batch, pretrain.clock_hz)
+        energy_j += pretrain.rounds * one.energy_j
+        delay_s += pretrain.rounds * one.time_s
+    if finetune.rounds:
+        each = cost.finetune_round(scenario, finetune.batch.astype(np.float64), finetune.clock_hz, finetune.power_w)
+        energy_j += finetune.rounds * each.energy_j
+        delay_s += finetune.rounds * each.time_s
+    return energy_j, delay_s
+
+
+def limits_of(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> tuple[Constraint, ...]:
+    """Every named limit with its value: energy, delay, and batch, clock, power, battery and deadline of each device."""
+    energy_j, delay_s = totals(scenario, pretrain, finetune)
+    found = [
+        _limit("energy", energy_j, scenario.budget.energy_j, CLOSE),
+        _limit("delay", delay_s, scenario.budget.delay_s, CLOSE),
+    ]
+    if pretrain.rounds:
+        found.append(_limit("batch:server", float(pretrain.batch), float(scenario.server.samples)))
+        found.append(_limit("clock:server", pretrain.clock_hz, scenario.server.max_clock_hz))
+    if finetune.rounds:
+        found += _device_limits(scenario, finetune)
+    return tuple(found)
+
+
+def _device_limits(scenario: Scenario, finetune: FinetuneStage) -> list[Constraint]:
+    fleet = scenario.devices
+    batch = finetune.batch.astype(np.float64)
+    each = cost.finetune_round(scenario, batch, finetune.clock_hz, finetune.power_w)
+    busy = each.compute_s + each.upload_s if scenario.radio.access is Access.FDMA else each.compute_s
+    columns: list[tuple[str, Floats, Floats, float]] = [
+        ("batch", batch, fleet.samples.astype(np.float64), SAME),
+        ("clock", finetune.clock_hz, fleet.max_clock_hz, SAME),
+        ("power", finetune.power_w, fleet.max_power_w, SAME),
+        ("deadline", busy, np.full(len(fleet), busy.max()), SAME),
+        ("battery", finetune.rounds * each.device_j, fleet.battery_j, CLOSE),
+    ]
+    found = []
+    all_listed = len(fleet) <= MOST_LISTED
+    for kind, value, limit, close in columns:
+        binding = limit - value <= close * limit
+        listed = np.isfinite(limit) & (binding | all_listed)
+        for k in np.flatnonzero(listed).tolist():
+            found.append(
+                Constraint(
+                    name=f"{kind}:{fleet.names[k]}",
+                    value=float(value[k]),
+                    limit=float(limit[k]),
+                    binding=bool(binding[k]),
+                )
+            )
+    return found
+
+
+def _limit(name: str, value: float, limit: float, close: float = SAME) -> Constraint:
+    return Constraint(name=name, value=value, limit=limit, binding=limit - value <= close * limit)
+
+
+def value_of(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> float:
+    """The criterion's value for the decisions."""
+    return objective(
+        criterion_of(scenario),
+        device_noise(scenario),
+        float(pretrain.rounds),
+        float(finetune.rounds),
+        float(pretrain.batch),
+        finetune.batch.astype(np.float64),
+    )
+
+
+def sentence(plan: Plan) -> str:
+    """What the plan's status means, in one sentence made of its own figures."""
+    if plan.status is Status.INFEASIBLE:
+        found = plan.infeasibility
+        if found is None:
+            return "infeasible"
+        return (
+            "infeasible: not even one round of one sample fits, because of "
+            + ", ".join(found.clash)
+            + f"; at the delay given it takes {_amount(found.min_energy_j, 'J')}, "
+            + f"at the energy given {_amount(found.min_delay_s, 's')}"
+        )
+    if plan.status is Status.NUMERICAL_FAILURE:
+        return "numerical failure: the solver could not bring its own residuals down; please report the scenario"
+    gap = f"{100 * plan.relative_gap:.3g}%"
+    allowed = f"{100 * _tolerance(plan):.3g}%"
+    if plan.status is Status.OPTIMAL:
+        return f"optimal: within {gap} of the proven lower bound (tolerance {allowed})"
+    why = "the time limit ended the search" if plan.status is Status.TIME_LIMIT else "the search ended"
+    return f"feasible, not proven optimal: {why} {gap} above the proven lower bound (tolerance {allowed})"
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"at least {value:.4g} {unit}" if math.isfinite(value) else f"more than any {unit}"
+
+
+def _tolerance(plan: Plan) -> float:
+    tolerance = (plan.certificate or {}).get("tolerance")
+    return float(tolerance) if isinstance(tolerance, int | float) and math.isfinite(tolerance) else math.nan
+
+
+def check(plan: Plan, scenario: Scenario) -> Checked:
+    """Recompute every claim of a plan.
+
+    Raises:
+        PlanMismatch: the plan was made for another scenario.
+        CheckFailed: with one line per claim that does not hold.
+    """
+    if plan.scenario_sha256 != scenario.sha256:
+        raise PlanMismatch(
+            f"plan.scenario_sha256: holds {plan.scenario_sha256[:12]}..., should hold {scenario.sha256[:12]}...: "
+            "the plan was made for another scenario; plan again"
+        )
+    claims = _Claims()
+    claims.equal("criterion", plan.criterion, scenario.convergence.criterion.value)
+    claims.equal("defaults", tuple(plan.defaults), scenario.defaults)
+    if not plan.status.has_plan:
+        _check_infeasible(claims, plan, scenario)
+        claims.close()
+        return Checked(
+            energy_j=math.nan, delay_s=math.nan, objective=math.nan, lower_bound_proven=False, constraints=()
+        )
+    pretrain, finetune = plan.pretrain, plan.finetune
+    if pretrain is None or finetune is None:
+        raise CheckFailed("the plan has no decisions, its status says it has")
+    _check_decisions(claims, scenario, pretrain, finetune)
+    claims.close()
+    constraints = _check_figures(claims, plan, scenario, pretrain, finetune)
+    proven = _check_proof(claims, plan, scenario)
+    claims.equal("message", plan.message, sentence(plan))
+    claims.close()
+    return Checked(
+        energy_j=plan.energy_j,
+        delay_s=plan.delay_s,
+        objective=plan.objective,
+        lower_bound_proven=proven,
+        constraints=constraints,
+    )
+
+
+class _Claims:
+    """Collects what does not hold."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def equal(self, name: str, claimed: object, found: object) -> None:
+        if claimed != found:
+            self.problems.append(f"plan.{name}: claims {str(claimed)[:80]!r}, recomputed {str(found)[:80]!r}")
+
+    def close_to(self, name: str, claimed: float, found: float, tolerance: float = SAME) -> None:
+        if not abs(claimed - found) <= tolerance * max(abs(claimed), abs(found)):
+            self.problems.append(f"plan.{name}: claims {claimed!r}, recomputed {found!r}")
+
+    def holds(self, truth: bool, line: str) -> None:
+        if not truth:
+            self.problems.append(line)
+
+    def close(self) -> None:
+        if self.problems:
+            raise CheckFailed(*self.problems)
+
+
+def _check_decisions(claims: _Claims, scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> None:
+    """Each decision by itself: in its range, of the right devices."""
+    claims.holds(pretrain.rounds >= 0 and finetune.rounds >= 0, "plan: rounds are negative")
+    claims.holds(pretrain.rounds + finetune.rounds > 0, "plan: neither stage has a round")
+    if pretrain.rounds > 0:
+        claims.holds(
+            1 <= pretrain.batch <= scenario.server.samples,
+            f"plan.pretrain.batch: holds {pretrain.batch}, should hold 1 to {scenario.server.samples}",
+        )
+        claims.holds(
+            0.0 < pretrain.clock_hz <= scenario.server.max_clock_hz,
+            f"plan.pretrain.clock_hz: holds {pretrain.clock_hz}, should hold at most {scenario.server.max_clock_hz}",
+        )
+    else:
+        claims.equal("pretrain", (pretrain.batch, pretrain.clock_hz, pretrain.round_s), (0, 0.0, 0.0))
+    if finetune.rounds == 0:
+        claims.equal("finetune.devices", len(finetune), 0)
+        claims.equal("finetune.round_s", finetune.round_s, 0.0)
+        return
+    fleet = scenario.devices
+    claims.holds(tuple(finetune.names) == tuple(fleet.names), "plan.finetune.devices: names differ from the scenario's")
+    if claims.problems:
+        return
+    ranges: list[tuple[str, Floats, Floats]] = [
+        ("batch", finetune.batch.astype(np.float64), fleet.samples.astype(np.float64)),
+        ("clock_hz", finetune.clock_hz, fleet.max_clock_hz),
+        ("power_w", finetune.power_w, fleet.max_power_w),
+    ]
+    for name, value, limit in ranges:
+        least = 1.0 if name == "batch" else np.nextafter(0.0, 1.0)
+        for k in np.flatnonzero(~((value >= least) & (value <= limit)))[:5].tolist():
+            claims.problems.append(
+                f"plan.finetune.devices[{k}].{name}: holds {value[k]}, should hold more than 0 and at most {limit[k]}"
+            )
+
+
+def _check_figures(
+    claims: _Claims, plan: Plan, scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage
+) -> tuple[Constraint, ...]:
+    """What the decisions cost and are worth, and the limits they keep."""
+    if pretrain.rounds:
+        one = cost.pretrain_round(scenario, pretrain.batch, pretrain.clock_hz)
+        claims.close_to("pretrain.round_s", pretrain.round_s, one.time_s)
+    if finetune.rounds:
+        fleet = scenario.devices
+        each = cost.finetune_round(scenario, finetune.batch.astype(float), finetune.clock_hz, finetune.power_w)
+        claims.close_to("finetune.round_s", finetune.round_s, each.time_s)
+        upload_s = link.airtime(
+            scenario.workload.upload_bits,
+            finetune.power_w,
+            fleet.gain,
+            fleet.bandwidth_hz,
+            scenario.radio.noise_psd_w_per_hz,
+        )
+        off = np.abs(upload_s - finetune.upload_s) > SAME * np.abs(upload_s)
+        for k in np.flatnonzero(off)[:5].tolist():
+            claims.close_to(f"finetune.devices[{k}].upload_s", float(finetune.upload_s[k]), float(upload_s[k]))
+    energy_j, delay_s = totals(scenario, pretrain, finetune)
+    claims.close_to("energy_j", plan.energy_j, energy_j)
+    claims.close_to("delay_s", plan.delay_s, delay_s)
+    claims.close_to("objective", plan.objective, value_of(scenario, pretrain, finetune))
+    constraints = limits_of(scenario, pretrain, finetune)
+    for limit in constraints:
+        claims.holds(
+            limit.value <= limit.limit * (1.0 + SAME), f"{limit.name}: {limit.value!r} exceeds {limit.limit!r}"
+        )
+    claims.equal("constraints", [c.name for c in plan.constraints], [c.name for c in constraints])
+    if not claims.problems:
+        for claimed, found in zip(plan.constraints, constraints, strict=True):
+            claims.close_to(f"constraints[{found.name}].value", claimed.value, found.value)
+            claims.close_to(f"constraints[{found.name}].limit", claimed.limit, found.limit)
+            claims.equal(f"constraints[{found.name}].binding", claimed.binding, found.binding)
+    return constraints
+
+
+def _check_proof(claims: _Claims, plan: Plan, scenario: Scenario) -> bool:
+    """Gap and status against each other, multipliers and lower bound against the certificate's prices."""
+    claims.holds(
+        plan.lower_bound <= plan.objective * (1.0 + SAME),
+        f"plan.lower_bound: {plan.lower_bound!r} is above the objective {plan.objective!r}",
+    )
+    gap = (plan.objective - plan.lower_bound) / plan.objective if plan.objective > 0.0 else 0.0
+    claims.holds(
+        abs(plan.relative_gap - gap) <= 1e-12,
+        f"plan.relative_gap: claims {plan.relative_gap!r}, (objective - lower_bound) / objective is {gap!r}",
+    )
+    tolerance = _tolerance(plan)
+    if not math.isfinite(tolerance):
+        claims.problems.append("plan.certificate.tolerance: is missing")
+        return False
+    if plan.status is Status.OPTIMAL:
+        claims.holds(gap <= tolerance * (1.0 + SAME), f"plan.status: claims optimal, the gap {gap:.3g} is larger")
+    else:
+        claims.holds(gap > tolerance, f"plan.status: claims {plan.status.value}, the gap {gap:.3g} is that of optimal")
+    if claims.problems or plan.certificate is None:
+        return False
+    return proves(plan, scenario, claims.problems)
+
+
+def _check_infeasible(claims: _Claims, plan: Plan, scenario: Scenario) -> None:
+    if plan.status is not Status.INFEASIBLE:
+        claims.problems.append(f"plan.status: {plan.status.value}: there is nothing to check")
+        return
+    if plan.infeasibility is None:
+        claims.problems.append("plan.infeasibility: is missing")
+        return
+    stage_shortage(plan, scenario, claims.problems)
+    claims.equal("message", plan.message, sentence(plan))

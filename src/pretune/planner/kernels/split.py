@@ -1,0 +1,302 @@
+"""How the time is split at given prices of energy: between the stages, and within a fine-tuning round.
+
+FDMA: the span is where the devices' prices of time add up to the server's. TDMA: uploads pay the price of time itself,
+so that price is searched, and for each trial the compute phase whose prices add up to it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from pretune.planner.kernels.fleet import TRIALS, Point, least_device_span, round_at
+from pretune.planner.kernels.roots import next_point
+from pretune.planner.kernels.scalar import HUGE, TINY, batch_at, clock_at, price_for_time, sample_cost
+from pretune.planner.problem import Batches, Problem, Server
+
+_DONE = 1e-13
+
+
+@njit(cache=True, error_model="numpy")
+def server_price(server: Server, low: float, high: float, beta: float, time: float, guess: float) -> float:
+    """The price at which the server's round takes `time`."""
+    price, _ = price_for_time(
+        time,
+        server.cycles,
+        server.capacitance,
+        server.clock_max,
+        server.static,
+        1.0,
+        0.0,
+        1.0,
+        0.0,
+        beta,
+        1.0,
+        low,
+        high,
+        guess,
+    )
+    return price
+
+
+@njit(cache=True, error_model="numpy")
+def settle_server(server: Server, batches: Batches, beta0: float, t0: float, point: Point) -> None:
+    """Write the server's price, batch, clock and round time for a round of `t0` seconds."""
+    price = server_price(server, batches.server_low, batches.server_high, beta0, t0, point.scalars[1])
+    clock = clock_at(price, server.capacitance, server.clock_max, server.static)
+    cost = sample_cost(price, clock, server.cycles, server.capacitance, server.static)
+    batch = batch_at(cost, beta0, 1.0, batches.server_low, batches.server_high)
+    point.scalars[1] = price
+    point.scalars[3] = server.cycles * batch / clock
+    point.scalars[4] = batch
+    point.scalars[5] = clock
+
+
+@njit(cache=True, error_model="numpy")
+def server_energy(server: Server, point: Point) -> float:
+    """Joules of one pre-training round."""
+    batch, clock = point.scalars[4], point.scalars[5]
+    cycles = server.cycles * batch
+    return cycles * server.capacitance * clock * clock + server.static * cycles / clock
+
+
+@njit(cache=True, error_model="numpy")
+def _fdma_split(
+    problem: Problem, batches: Batches, m: float, n: float, beta0: float, beta: float, least: float, point: Point
+) -> float:
+    """Split the time between the stages at given energy prices (FDMA); returns the joules of the run."""
+    limits, server = problem.limits, problem.server
+    low0, high0 = batches.server_low, batches.server_high
+    time = limits.delay - n * limits.down_s
+    if m == 0.0:
+        span = time / n
+        total, _, energy, _ = round_at(problem.devices, limits, batches.low, batches.high, beta, n, span, 0.0, point)
+        point.scalars[1], point.scalars[2] = total, span
+        return n * (energy + limits.down_j)
+    shortest = server.cycles * low0 / server.clock_max
+    left, right = least, max((time - m * shortest) / n, least)
+    warm = point.scalars[2]
+    span = warm if left < warm < right else (math.sqrt(left * right) if left > 0.0 else 0.5 * right)
+    energy, guess = 0.0, point.scalars[1]
+    for _ in range(TRIALS):
+        total, slope, energy, _ = round_at(
+            problem.devices, limits, batches.low, batches.high, beta, n, span, 0.0, point
+        )
+        t0 = (time - n * span) / m
+        own = server_price(server, low0, high0, beta0, t0, guess)
+        guess = own
+        if total > own:
+            left = span
+        else:
+            right = span
+        if right - left <= 1e-12 * right:
+            break
+        new = 0.5 * (left + right)
+        if total > 0.0 and own > 0.0:
+            miss = math.log(total / own)
+            if abs(miss) <= _DONE:
+                break
+            _, own_slope = price_for_time(
+                t0,
+                server.cycles,
+                server.capacitance,
+                server.clock_max,
+                server.static,
+                1.0,
+                0.0,
+                1.0,
+                0.0,
+                beta0,
+                1.0,
+                low0,
+                high0,
+                own,
+            )
+            steep = slope / total + own_slope / own * n / m
+            if steep < 0.0 and steep > -math.inf:
+                newton = span - miss / steep
+                if abs(newton - span) <= 4e-16 * span:
+                    break
+                if left < newton < right:
+                    new = newton
+                elif newton <= left:
+                    new = left + 0.1 * (span - left)
+                elif newton >= right:
+                    new = right - 0.1 * (right - span)
+        if new == span:
+            break
+        span = new
+    t0 = max((time - n * span) / m, shortest)
+    settle_server(server, batches, beta0, t0, point)
+    point.scalars[2] = span
+    return m * server_energy(server, point) + n * (energy + limits.down_j)
+
+
+@njit(cache=True, error_model="numpy")
+def _tdma_time(
+    problem: Problem,
+    batches: Batches,
+    m: float,
+    n: float,
+    beta0: float,
+    beta: float,
+    least: float,
+    omega: float,
+    point: Point,
+) -> tuple[float, float]:
+    """Seconds and joules of the run when a second is worth `omega` everywhere (TDMA)."""
+    limits, server = problem.limits, problem.server
+    warm = point.scalars[2]
+    left, right = least, math.inf
+    span = warm if warm > left else max(2.0 * left, TINY)
+    energy, uploads, total = 0.0, 0.0, 0.0
+    for _ in range(2 * TRIALS):
+        total, slope, energy, uploads = round_at(
+            problem.devices, limits, batches.low, batches.high, beta, n, span, omega, point
+        )
+        if total > omega:
+            left = span
+        else:
+            right = span
+        if (right < math.inf and right - left <= 1e-15 * right) or (total > 0.0 and abs(total / omega - 1.0) <= 1e-14):
+            break
+        new = span * 4.0 if right == math.inf else 0.5 * (left + right)
+        if total > 0.0 and slope < 0.0 and slope > -math.inf:
+            newton = span * math.exp(-min(max(math.log(total / omega) * total / (slope * span), -3.0), 3.0))
+            if left < newton < right:
+                new = newton
+        if new == span or span > HUGE:
+            break
+        span = new
+    point.scalars[2] = span
+    seconds = n * (span + uploads + limits.down_s)
+    joules = n * (energy + limits.down_j)
+    if m > 0.0:
+        clock = clock_at(omega, server.capacitance, server.clock_max, server.static)
+        cost = sample_cost(omega, clock, server.cycles, server.capacitance, server.static)
+        batch = batch_at(cost, beta0, 1.0, batches.server_low, batches.server_high)
+        point.scalars[3] = server.cycles * batch / clock
+        point.scalars[4] = batch
+        point.scalars[5] = clock
+        seconds += m * point.scalars[3]
+        joules += m * server_energy(server, point)
+    point.scalars[1] = omega
+    return seconds, joules
+
+
+@njit(cache=True, error_model="numpy")
+def _tdma_split(
+    problem: Problem, batches: Batches, m: float, n: float, beta0: float, beta: float, least: float, point: Point
+) -> float:
+    """The price of time at which the run takes the time there is (TDMA); returns its joules."""
+    delay = problem.limits.delay
+    guess = point.scalars[1]
+    y1 = math.log(guess) if guess > TINY else 0.0
+    seconds, joules = _tdma_time(problem, batches, m, n, beta0, beta, least, math.exp(y1), point)
+    f1 = math.log(seconds / delay)
+    y2, f2 = y1, f1
+    step = 0.5 if guess > TINY else 3.0
+    while f1 * f2 > 0.0 and abs(y2) < 650.0:
+        y1, f1 = y2, f2
+        y2 += step if f1 > 0.0 else -step
+        step *= 2.0
+        seconds, joules = _tdma_time(problem, batches, m, n, beta0, beta, least, math.exp(y2), point)
+        f2 = math.log(seconds / delay)
+    y3, f3 = y1, f1
+    best_y = y1 if (f1 <= 0.0 and (f2 > 0.0 or y1 < y2)) else y2
+    for _ in range(TRIALS):
+        if f1 * f2 > 0.0 or abs(f1) <= 1e-14 or abs(f2) <= 1e-14 or abs(y1 - y2) <= 1e-15 * max(1.0, abs(y1)):
+            break
+        y = next_point(y1, f1, y2, f2, y3, f3)
+        seconds, joules = _tdma_time(problem, batches, m, n, beta0, beta, least, math.exp(y), point)
+        f = math.log(seconds / delay)
+        if (f > 0.0) == (f1 > 0.0):
+            y3, f3 = y1, f1
+        else:
+            y3, f3 = y2, f2
+            y2, f2 = y1, f1
+        y1, f1 = y, f
+    if abs(f1) <= 1e-14:
+        best_y = y1
+    elif abs(f2) <= 1e-14:
+        best_y = y2
+    elif f1 <= 0.0 and f2 <= 0.0:
+        best_y = min(y1, y2)
+    elif f1 <= 0.0:
+        best_y = y1
+    elif f2 <= 0.0:
+        best_y = y2
+    seconds, joules = _tdma_time(problem, batches, m, n, beta0, beta, least, math.exp(best_y), point)
+    return joules
+
+
+@njit(cache=True, error_model="numpy")
+def split(
+    problem: Problem, batches: Batches, m: float, n: float, beta0: float, beta: float, least: float, point: Point
+) -> float:
+    """The joules of the run when its time is spent in the best way at given energy prices."""
+    if n == 0.0:
+        t0 = problem.limits.delay / m
+        settle_server(problem.server, batches, beta0, t0, point)
+        return m * server_energy(problem.server, point)
+    if problem.limits.tdma:
+        return _tdma_split(problem, batches, m, n, beta0, beta, least, point)
+    return _fdma_split(problem, batches, m, n, beta0, beta, least, point)
+
+
+@njit(cache=True, error_model="numpy")
+def balance(
+    problem: Problem, batches: Batches, m: float, n: float, beta0: float, beta: float, least: float, point: Point
+) -> None:
+    """Choose the prices at a kink, where each may lie in an interval, so that they add up to the price of time.
+
+    The ends of the intervals are the prices just left and just right of the span; at the least span the price of
+    the device that sets it is free upwards. Decisions stay what they are: only the proof needs this.
+    """
+    limits = problem.limits
+    span, omega = point.scalars[2], point.scalars[1]
+    if n == 0.0:
+        return
+    if (m == 0.0 and not limits.tdma) or abs(point.price.sum() - omega) <= 1e-10 * omega:
+        if not limits.tdma:
+            point.scalars[1] = point.price.sum()
+        return
+    d, server = problem.devices, problem.server
+    nudge = 1e-11
+    own1, own2 = omega, omega
+    if not limits.tdma:
+        low0, high0, t0 = batches.server_low, batches.server_high, point.scalars[3]
+        own1 = server_price(server, low0, high0, beta0, t0 * (1.0 + nudge), 0.0)
+        own2 = server_price(server, low0, high0, beta0, t0 * (1.0 - nudge), 0.0)
+    kept = (point.batch.copy(), point.clock.copy(), point.exponent.copy())
+    total2, _, _, _ = round_at(d, limits, batches.low, batches.high, beta, n, span * (1.0 + nudge), omega, point)
+    prices, ratios = point.price.copy(), point.ratio.copy()
+    total1, _, _, _ = round_at(
+        d, limits, batches.low, batches.high, beta, n, max(span * (1.0 - nudge), least), omega, point
+    )
+    target = omega if limits.tdma else min(max(own1, total2), max(own2, total2))
+    if total1 > total2:
+        share = min(max((target - total2) / (total1 - total2), 0.0), 1.0)
+        for k in range(prices.size):
+            point.price[k] = share * point.price[k] + (1.0 - share) * prices[k]
+            point.ratio[k] = share * point.ratio[k] + (1.0 - share) * ratios[k]
+    total = point.price.sum()
+    point.batch[:], point.clock[:], point.exponent[:] = kept
+    if span <= least * (1.0 + 1e-12) and total < target and batches.span < least:
+        worst, most = 0, -1.0
+        for k in range(prices.size):
+            need = least_device_span(d, k, batches.low[k], d.battery[k] / n, limits.tdma)
+            if need > most:
+                worst, most = k, need
+        own = point.price[worst] / point.ratio[worst]
+        point.price[worst] += target - total
+        if d.battery[worst] < HUGE and own > 0.0 and point.ratio[worst] > 1.0:
+            # its battery sets the span: both its prices grow together
+            point.ratio[worst] = point.price[worst] / own
+        total = target
+    if total > target:
+        point.price[:] = point.price * (target / total)
+    # a span held up by `batches.span` alone leaves part of the price of time to that limit
+    held = batches.span >= least and span <= least * (1.0 + 1e-12)
+    point.scalars[1] = target if held or limits.tdma else point.price.sum()

@@ -1,0 +1,214 @@
+"""From a scenario to a plan: search, then write down the decisions and the proof."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+
+from pretune.bounds import SAME, priced, system_of
+from pretune.certify import limits_of, sentence, totals, value_of
+from pretune.errors import Infeasible, InputError
+from pretune.physics import cost, link
+from pretune.planner.infeasible import STAGES, clashing_limits, fits_one_round, least_delay, least_energy, one_sample
+from pretune.planner.kernels.fixed import ENERGY_SHORT, new_point, solve_fixed
+from pretune.planner.kernels.priced import Prices, price
+from pretune.planner.kernels.rounds import coefficients
+from pretune.planner.problem import Problem, build
+from pretune.planner.search import Search
+from pretune.planner.whole import Decision
+from pretune.plans import FinetuneStage, Infeasibility, Plan, PretrainStage, Status
+from pretune.proof import cover
+from pretune.scenario import Scenario
+
+TOLERANCE = 1e-4
+MOST_CERTIFIED = 1000
+"""Fleets up to this size carry the prices that prove the bound; larger ones would be mostly prices."""
+_MARGIN = 1e-11
+"""Share of the budgets kept back for rounding errors, so that a plan keeps its limits to the last bit."""
+
+
+def plan(
+    scenario: Scenario, *, tolerance: float = TOLERANCE, time_limit: float | None = None, throw: bool = True
+) -> Plan:
+    """The best plan within the budgets, and how good it provably is.
+
+    Args:
+        scenario: what to plan for.
+        tolerance: relative gap at or under which a plan counts as optimal.
+        time_limit: seconds after which the best plan so far is returned with status `time_limit`.
+        throw: raise `Infeasible` for an infeasible scenario; otherwise return the plan that says so.
+
+    Raises:
+        InputError: tolerance or time limit can't be used.
+        Infeasible: proven that nothing fits, and `throw` is true.
+    """
+    if not (math.isfinite(tolerance) and 0.0 < tolerance < 1.0):
+        raise InputError.field("tolerance", tolerance, "a number above 0 and below 1")
+    if time_limit is not None and not (math.isfinite(time_limit) and time_limit > 0.0):
+        raise InputError.field("time_limit", time_limit, "a positive number of seconds")
+    deadline = math.inf if time_limit is None else time.monotonic() + time_limit
+    problem, _ = build(scenario)
+    if not any(fits_one_round(problem, stage) for stage in STAGES):
+        answer = _infeasible(scenario, problem)
+        if throw:
+            raise Infeasible(answer)
+        return answer
+    search = Search(_with_margin(problem), tolerance, deadline)
+    search.run()
+    if search.best is None:
+        return _seal(Plan(status=Status.NUMERICAL_FAILURE, **_head(scenario)))
+    return _written(scenario, problem, search, tolerance)
+
+
+def _with_margin(problem: Problem) -> Problem:
+    limits = problem.limits
+    keep = 1.0 - _MARGIN
+    return problem._replace(limits=limits._replace(energy=limits.energy * keep, delay=limits.delay * keep))
+
+
+def _head(scenario: Scenario) -> dict[str, Any]:
+    return {
+        "criterion": scenario.convergence.criterion.value,
+        "scenario_sha256": scenario.sha256,
+        "defaults": scenario.defaults,
+    }
+
+
+def _written(scenario: Scenario, problem: Problem, search: Search, tolerance: float) -> Plan:
+    """The plan with every figure recomputed from its decisions by the cost model."""
+    best = search.best
+    if best is None:
+        raise ValueError("a search without a decision has no plan to write")
+    pretrain = _pretrain_stage(scenario, best)
+    finetune = _finetune_stage(scenario, best)
+    energy_j, delay_s = totals(scenario, pretrain, finetune)
+    objective = value_of(scenario, pretrain, finetune)
+    # the search kept a margin of the budgets back: what it proved holds for the true ones up to the prices' worth of it
+    own = _own_prices(problem, best.rounds)
+    slip = 4.0 * _MARGIN * own.budget / coefficients(problem.criterion, *map(float, best.rounds))[0]
+    lower = min(search.proven - slip, objective)
+    lower -= 1e-12 * abs(lower)
+    gap = (objective - lower) / objective if objective > 0.0 else 0.0
+    status = Status.OPTIMAL if gap <= tolerance else Status.TIME_LIMIT if search.late else Status.FEASIBLE
+    certificate, multipliers = _certificate(scenario, problem, search, own, lower, tolerance)
+    return _seal(
+        Plan(
+            status=status,
+            pretrain=pretrain,
+            finetune=finetune,
+            objective=objective,
+            lower_bound=lower,
+            relative_gap=gap,
+            energy_j=energy_j,
+            delay_s=delay_s,
+            multipliers=multipliers,
+            constraints=limits_of(scenario, pretrain, finetune),
+            certificate=certificate,
+            **_head(scenario),
+        )
+    )
+
+
+def _seal(answer: Plan) -> Plan:
+    """The plan with its sentence."""
+    return Plan(**{**vars(answer), "message": sentence(answer)})
+
+
+def _pretrain_stage(scenario: Scenario, best: Decision) -> PretrainStage:
+    rounds = best.rounds[0]
+    if rounds == 0:
+        return PretrainStage(rounds=0, batch=0, clock_hz=0.0, round_s=0.0)
+    clock_hz = min(float(best.point.scalars[5]), scenario.server.max_clock_hz)
+    one = cost.pretrain_round(scenario, best.server_batch, clock_hz)
+    return PretrainStage(rounds=rounds, batch=best.server_batch, clock_hz=clock_hz, round_s=one.time_s)
+
+
+def _finetune_stage(scenario: Scenario, best: Decision) -> FinetuneStage:
+    rounds = best.rounds[1]
+    if rounds == 0:
+        return FinetuneStage.unused()
+    fleet, radio = scenario.devices, scenario.radio
+    noise = radio.noise_psd_w_per_hz * fleet.bandwidth_hz / fleet.gain
+    clock_hz = np.minimum(best.point.clock, fleet.max_clock_hz)
+    power_w = np.minimum(noise * np.expm1(best.point.exponent), fleet.max_power_w)
+    each = cost.finetune_round(scenario, best.batches, clock_hz, power_w)
+    return FinetuneStage(
+        rounds=rounds,
+        round_s=each.time_s,
+        names=tuple(fleet.names),
+        batch=best.batches.astype(np.int64),
+        clock_hz=clock_hz,
+        power_w=power_w,
+        upload_s=link.airtime(
+            scenario.workload.upload_bits, power_w, fleet.gain, fleet.bandwidth_hz, radio.noise_psd_w_per_hz
+        ),
+    )
+
+
+def _own_prices(problem: Problem, rounds: tuple[int, int]) -> Prices:
+    """The prices of the continuous optimum at the plan's rounds: its multipliers."""
+    m, n = map(float, rounds)
+    _, _, psi0, psi = coefficients(problem.criterion, m, n)
+    point = new_point(problem.devices.cycles.size)
+    solve_fixed(problem, problem.batches, m, n, psi0, psi, point)
+    own: Prices = price(problem, float(point.scalars[0]), float(point.scalars[1]), point.price, point.ratio)
+    return own
+
+
+def _certificate(
+    scenario: Scenario, problem: Problem, search: Search, own: Prices, lower: float, tolerance: float
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """The prices that prove the bound (only those the proof needs), and the multipliers they are."""
+    weight = coefficients(problem.criterion, *map(float, search.best.rounds))[0] if search.best else 1.0
+    certificate: dict[str, Any] = {"tolerance": tolerance}
+    system = system_of(scenario)
+    first = _entry(own)
+    if len(scenario.devices) <= MOST_CERTIFIED:
+        entries = [first, *(_entry(search.pool[i]) for i in sorted(search.used))]
+        sets = [priced(system, entry) for entry in entries]
+        whole, needed = cover(system, sets, lower - 0.5 * SAME * abs(lower), search.spans)
+        if whole:
+            certificate["prices"] = [first, *(entries[i] for i in needed if i > 0)]
+            if search.spans is not None:
+                certificate["spans"] = list(search.spans)
+    exact = priced(system, first)
+    return certificate, {"energy_j": -exact.energy / weight, "delay_s": -exact.delay / weight}
+
+
+def _entry(prices: Prices) -> dict[str, Any]:
+    """A price set as the plan file holds it, rounded to twelve digits: any prices prove something."""
+    omega = prices.delay / prices.energy if prices.energy > 0.0 else 0.0
+    entry: dict[str, Any] = {"energy": _short(prices.energy), "omega": _short(omega)}
+    if np.any(prices.shares > 0.0):
+        entry["shares"] = [_short(value) for value in prices.shares.tolist()]
+    if np.any(prices.ratios > 1.0):
+        entry["ratios"] = [max(_short(value), 1.0) for value in prices.ratios.tolist()]
+    return entry
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.12g}")
+
+
+def _infeasible(scenario: Scenario, problem: Problem) -> Plan:
+    """The plan that says why there is none."""
+    certificate: dict[str, Any] = {}
+    for name, stage in zip(("pretrain", "finetune"), STAGES, strict=True):
+        point = new_point(len(scenario.devices))
+        if solve_fixed(problem, one_sample(problem), *stage, 0.0, 0.0, point) == ENERGY_SHORT:
+            certificate[name] = _entry(price(problem, 1.0, float(point.scalars[1]), point.price, point.ratio))
+    return _seal(
+        Plan(
+            status=Status.INFEASIBLE,
+            infeasibility=Infeasibility(
+                clash=clashing_limits(problem, scenario.devices.names),
+                min_energy_j=least_energy(problem),
+                min_delay_s=least_delay(problem),
+            ),
+            certificate=certificate,
+            **_head(scenario),
+        )
+    )
