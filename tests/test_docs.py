@@ -44,6 +44,13 @@ def test_the_reference_names_every_command(capsys: pytest.CaptureFixture[str]) -
         assert f"pretune {command}" in text("docs/cli.md")
 
 
+def test_the_names_of_the_python_examples_exist() -> None:
+    for page in ("README.md", "docs/start.md"):
+        used = set(re.findall(r"\bpretune\.(\w+)\(", text(page)))
+        assert used >= {"load_scenario", "plan", "run"}
+        assert used <= set(pretune.__all__), page
+
+
 def readme_scenario() -> str:
     found = re.search(r"```yaml\n(.*?)```", text("README.md"), re.S)
     assert found is not None

@@ -17,8 +17,8 @@ from pretune.report.figures import SAME, keeping_to_the_plan, learning
 from pretune.report.folder import RunFolder
 from pretune.report.spending import FINETUNE, PRETRAIN, Share, shares
 from pretune.report.stages import stage_rows
-from pretune.version import __version__
 from pretune.report.words import count, gap, joules, percent, printable, seconds, significant
+from pretune.version import __version__
 
 MOST_LIMITS = 200
 _STAGE_NAMES = {"start": "Before training", "pretrain": PRETRAIN, "finetune": FINETUNE, "total": "Whole run"}
