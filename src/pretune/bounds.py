@@ -51,15 +51,20 @@ class System:
 
 @dataclass(frozen=True, kw_only=True)
 class Priced:
-    """What the prices of one set make everything cost, in units of the criterion's numerator."""
+    """What the prices of one set make everything cost, in units of the criterion's numerator.
 
-    energy: float
-    delay: float
-    server_cost: float
+    Numbers and `sample_costs` of shape (K,); or, a row for each box, arrays of shape (B,) and (B, K).
+    """
+
+    energy: Any
+    delay: Any
+    server_cost: Any
     sample_costs: Floats
-    round_cost: float
-    slack: float
-    budget: float
+    round_cost: Any
+    slack: Any
+    budget: Any
+    home: tuple[float, float, float]
+    """The rounds of both stages and the span where the set was found: a hint where to try it, no part of the proof."""
 
 
 Boxes = Floats
@@ -154,8 +159,17 @@ def priced(system: System, entry: Mapping[str, Any]) -> Priced:
         sample_costs=lam * costs,
         round_cost=lam * (system.down_j + omega * system.down_s + float(uploads.sum())),
         slack=lam * (omega - float(shares.sum())),
+        home=_home(entry),
         budget=lam * (budget.energy_j + omega * budget.delay_s + batteries),
     )
+
+
+def _home(entry: Mapping[str, Any]) -> tuple[float, float, float]:
+    home = entry.get("home", [0.0, 0.0, 0.0])
+    if not isinstance(home, list) or len(home) != 3:
+        raise InputError("plan.certificate.prices: home should hold three numbers")
+    m, n, span = (max(number({"home": value}, "home"), 0.0) for value in home)
+    return m, n, span
 
 
 def number(entry: Mapping[str, Any], key: str) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pretune.bounds import SAME, Boxes, Priced, System, bound, number, priced, system_of
 from pretune.errors import InputError
@@ -22,6 +23,10 @@ MOST_BOXES = 200_000
 MOST_LEVELS = 400
 MOST_CELLS = 2_000_000
 """What a proof may cost: boxes open at a time, cuts in a row, array cells at a time."""
+ASKED = 10
+"""How many price sets a box asks before it is cut."""
+
+Order = NDArray[np.intp]
 
 
 def most_rounds(system: System) -> tuple[float, float]:
@@ -41,45 +46,100 @@ def cover(
 ) -> tuple[bool, list[int]]:
     """Whether the prices bound all rounds at `claim` or above, and which of them that took.
 
-    Cuts what no prices bound in two, again and again. `spans` is the range of spans to cut as well; None when the
-    proof needs no such cuts.
+    Cuts what no prices bound in two, again and again; each box asks the price sets whose homes are nearest, and a box
+    that can't be cut asks all. `spans` is the range of spans to cut as well; None when the proof needs no such cuts.
     """
     most_m, most_n = most_rounds(system)
     s1, s2 = spans if spans is not None else (0.0, math.inf)
     boxes = np.array([[0.0, most_m, 0.0, most_n, s1, s2]])
+    stacked = _stack(sets)
+    homes = _place(np.array([entry.home for entry in sets]), spans is not None)
     needed: set[int] = set()
-    rows = max(1, MOST_CELLS // len(system.cycles))
     for _ in range(MOST_LEVELS):
         boxes = boxes[(boxes[:, 1] > 0.0) | (boxes[:, 3] > 0.0)]
-        for i, prices in enumerate(sets):
-            if not len(boxes):
-                return True, sorted(needed)
-            found = [bound(system, prices, boxes[at : at + rows]) for at in range(0, len(boxes), rows)]
-            settled = np.concatenate(found) >= claim
-            if np.any(settled):
-                needed.add(i)
-                boxes = boxes[~settled]
+        boxes = _open(system, stacked, boxes, _nearest(boxes, homes, spans is not None), claim, needed)
+        whole = _cuttable(boxes, spans is not None, system.tdma)
+        everything = np.broadcast_to(np.arange(len(sets)), (int((~whole).sum()), len(sets)))
+        if len(_open(system, stacked, boxes[~whole], everything, claim, needed)):
+            return False, sorted(needed)
+        boxes = boxes[whole]
         if not len(boxes):
             return True, sorted(needed)
         if len(boxes) > MOST_BOXES:
             break
-        whole, boxes = _halves(boxes, spans is not None, system.tdma)
-        if not whole:
-            break
+        boxes = _halves(boxes, spans is not None, system.tdma)
     return False, sorted(needed)
 
 
-def _halves(boxes: Boxes, by_span: bool, tdma: bool) -> tuple[bool, Boxes]:
-    """Each box cut in two along its (logarithmically) widest side; False when one can't be cut.
+def _stack(sets: Sequence[Priced]) -> Priced:
+    """The price sets as one whose entries have the sets along their first axis."""
+    columns = {key: np.array([getattr(entry, key) for entry in sets]) for key in vars(sets[0]) if key != "home"}
+    return Priced(**columns, home=(0.0, 0.0, 0.0))
 
-    With FDMA and no pre-training the span is all the time there is, so there is nothing to cut.
+
+def _open(system: System, stacked: Priced, boxes: Boxes, asked: Order, claim: float, needed: set[int]) -> Boxes:
+    """The boxes that none of the price sets they ask (rows of `asked`, in order) bound at the claim."""
+    rows = max(1, MOST_CELLS // len(system.cycles))
+    left = np.arange(len(boxes))
+    for rank in range(asked.shape[1]):
+        settled = np.zeros(len(left), dtype=bool)
+        for at in range(0, len(left), rows):
+            some = left[at : at + rows]
+            which = asked[some, rank]
+            taken = {key: value[which] for key, value in vars(stacked).items() if key != "home"}
+            found = bound(system, Priced(**taken, home=stacked.home), boxes[some])
+            settled[at : at + rows] = found >= claim
+            needed.update(np.unique(which[found >= claim]).tolist())
+        left = left[~settled]
+        if not len(left):
+            break
+    return boxes[left]
+
+
+def _place(points: Floats, by_span: bool) -> Floats:
+    """Rounds and spans in logarithms, where distances mean something."""
+    logs = np.log1p(points)
+    logs[:, 2] = np.log(np.maximum(points[:, 2], 1e-300)) if by_span else 0.0
+    return logs
+
+
+def _nearest(boxes: Boxes, homes: Floats, by_span: bool) -> Order:
+    """For each box the price sets solved nearest to it, nearest first, shape (B, ASKED or fewer)."""
+    count = min(ASKED, len(homes))
+    ends = [_place(boxes[:, [i, i + 2, i + 4]], by_span) for i in (0, 1)]
+    centres = 0.5 * (ends[0] + ends[1])
+    order = np.empty((len(boxes), count), dtype=np.intp)
+    rows = max(1, MOST_CELLS // len(homes))
+    for at in range(0, len(boxes), rows):
+        away = ((centres[at : at + rows, None, :] - homes[None, :, :]) ** 2).sum(axis=2)
+        order[at : at + rows] = np.argsort(away, axis=1, kind="stable")[:, :count]
+    return order
+
+
+def _cuttable(boxes: Boxes, by_span: bool, tdma: bool) -> NDArray[np.bool_]:
+    """Which boxes hold more than one pair of rounds, or a span worth cutting."""
+    rounds = (boxes[:, 1] > boxes[:, 0]) | (boxes[:, 3] > boxes[:, 2])
+    return rounds | (_span_widths(boxes, by_span, tdma) >= 1e-11)
+
+
+def _span_widths(boxes: Boxes, by_span: bool, tdma: bool) -> Floats:
+    """Logarithmic widths of the spans; zero where there is nothing to cut.
+
+    With FDMA and no pre-training the span is all the time there is.
     """
+    if not by_span:
+        return np.zeros(len(boxes))
+    free = (boxes[:, 3] > 0.0) & ((boxes[:, 1] > 0.0) | tdma)
+    widths: Floats = np.where(free, np.log(boxes[:, 5] / boxes[:, 4]), 0.0)
+    return widths
+
+
+def _halves(boxes: Boxes, by_span: bool, tdma: bool) -> Boxes:
+    """Each box cut in two along its (logarithmically) widest side."""
     m1, m2, n1, n2, s1, s2 = boxes.T
     wide_m, wide_n = np.log((m2 + 1.0) / (m1 + 1.0)), np.log((n2 + 1.0) / (n1 + 1.0))
     wide = np.maximum(wide_m, wide_n)
-    wide_s = np.where((n2 > 0.0) & ((m2 > 0.0) | tdma), np.log(s2 / s1), 0.0) if by_span else np.zeros(len(boxes))
-    if np.any((wide == 0.0) & (wide_s < 1e-11)):
-        return False, boxes
+    wide_s = _span_widths(boxes, by_span, tdma)
     cut_s = (wide_s > 0.0) & ((wide == 0.0) | (wide_s > np.maximum(4.0 * wide * wide, 0.5 * wide)))
     cut_m = ~cut_s & (wide_m >= wide_n)
     cut_n = ~cut_s & ~cut_m
@@ -89,7 +149,7 @@ def _halves(boxes: Boxes, by_span: bool, tdma: bool) -> tuple[bool, Boxes]:
         middle = _between(boxes[cut, low], boxes[cut, low + 1])
         first[cut, low + 1] = middle
         second[cut, low] = middle + 1.0
-    return True, np.concatenate([first, second])
+    return np.concatenate([first, second])
 
 
 def _between(a: Floats, b: Floats) -> Floats:
@@ -122,7 +182,7 @@ def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
         return False
     _check_multipliers(plan, system, sets[0], problems)
     claim = plan.lower_bound - SAME * abs(plan.lower_bound)
-    whole, _ = cover(system, sets, claim, None) if spans is None else cover(system, sets, claim, spans)
+    whole, _ = cover(system, sets, claim, spans)
     if not whole:
         problems.append(f"plan.lower_bound: the certificate's prices do not prove {plan.lower_bound!r}")
     return whole

@@ -58,6 +58,8 @@ class Search:
     """Value of the monotonic clock at which to stop."""
     best: Decision | None = None
     pool: list[Prices] = field(default_factory=list)
+    homes: list[tuple[float, float, float]] = field(default_factory=list)
+    """For each prices in the pool: the rounds and the span it was solved at."""
     floor: float = math.inf
     """The least bound of a pair of rounds that whole batches leave open."""
     proven: float = -math.inf
@@ -72,6 +74,7 @@ class Search:
     """The spans that had to be cut for the bound; None when cutting rounds was enough."""
     _values: dict[tuple[int, int], float] = field(default_factory=dict)
     _solved: set[tuple[int, int]] = field(default_factory=set)
+    _span: float = 0.0
 
     def run(self) -> None:
         """Search until the gap is within the tolerance, nothing is left to cut, or the time is up."""
@@ -176,6 +179,7 @@ class Search:
         if status not in (SOLVED, ENERGY_SHORT):
             return None
         lam = float(point.scalars[0])
+        self._span = float(point.scalars[2])
         if status == ENERGY_SHORT:
             # such prices prove the shortage at any scale: take one that exceeds any value of interest
             short = max(point.scalars[6] - problem.limits.energy, 1e-9 * problem.limits.energy)
@@ -189,6 +193,11 @@ class Search:
             if found is not None and (self.best is None or found.value < self.best.value):
                 self.best = found
         return prices
+
+    def _keep(self, prices: Prices, rounds: tuple[int, int]) -> None:
+        """Put prices into the pool, with where they come from."""
+        self.pool.append(prices)
+        self.homes.append((float(rounds[0]), float(rounds[1]), float(self._span)))
 
     # ------------------------------------------------------------------ first pass: rounds
 
@@ -218,7 +227,7 @@ class Search:
                 m, n = probe
                 prices = self._solve(probe, self._within(Box(m, m, n, n, 0.0, math.inf), probe))
                 if prices is not None:
-                    self.pool.append(prices)
+                    self._keep(prices, probe)
                 push(box, bound, seen)
             elif not box.single:
                 for half in box.halve_rounds():
@@ -294,7 +303,7 @@ class Search:
                     continue
                 prices = self._solve(rounds, within)
                 if prices is not None:
-                    pool.append(prices)
+                    self._keep(prices, rounds)
                     own = (*own, len(pool) - 1)
                     bound = max(bound, bound_over(self.problem, prices, box.region))
                     if bound >= self.target:

@@ -162,12 +162,15 @@ def _certificate(
     scenario: Scenario, problem: Problem, search: Search, own: Prices, lower: float, tolerance: float
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """The prices that prove the bound (only those the proof needs), and the multipliers they are."""
-    weight = coefficients(problem.criterion, *map(float, search.best.rounds))[0] if search.best else 1.0
+    best = search.best
+    if best is None:
+        raise ValueError("a search without a decision has nothing to certify")
+    weight = coefficients(problem.criterion, *map(float, best.rounds))[0]
     certificate: dict[str, Any] = {"tolerance": tolerance}
     system = system_of(scenario)
-    first = _entry(own)
+    first = _entry(own, (float(best.rounds[0]), float(best.rounds[1]), 0.0))
     if len(scenario.devices) <= MOST_CERTIFIED:
-        entries = [first, *(_entry(search.pool[i]) for i in sorted(search.used))]
+        entries = [first, *(_entry(search.pool[i], search.homes[i]) for i in sorted(search.used))]
         sets = [priced(system, entry) for entry in entries]
         whole, needed = cover(system, sets, lower - 0.5 * SAME * abs(lower), search.spans)
         if whole:
@@ -178,7 +181,7 @@ def _certificate(
     return certificate, {"energy_j": -exact.energy / weight, "delay_s": -exact.delay / weight}
 
 
-def _entry(prices: Prices) -> dict[str, Any]:
+def _entry(prices: Prices, home: tuple[float, float, float] | None = None) -> dict[str, Any]:
     """A price set as the plan file holds it, rounded to twelve digits: any prices prove something."""
     omega = prices.delay / prices.energy if prices.energy > 0.0 else 0.0
     entry: dict[str, Any] = {"energy": _short(prices.energy), "omega": _short(omega)}
@@ -186,6 +189,8 @@ def _entry(prices: Prices) -> dict[str, Any]:
         entry["shares"] = [_short(value) for value in prices.shares.tolist()]
     if np.any(prices.ratios > 1.0):
         entry["ratios"] = [max(_short(value), 1.0) for value in prices.ratios.tolist()]
+    if home is not None:
+        entry["home"] = [_short(value) for value in home]
     return entry
 
 
