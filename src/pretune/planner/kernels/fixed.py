@@ -109,9 +109,9 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
         y1, f1 = y2, f2
     y3, f3 = y1, f1
     for _ in range(TRIALS):
-        if f1 * f2 > 0.0 or -1e-13 <= f1 <= 0.0 or -1e-13 <= f2 <= 0.0:
+        if f1 * f2 > 0.0 or -3e-12 <= f1 <= 0.0 or -3e-12 <= f2 <= 0.0:
             break
-        if abs(y1 - y2) <= 1e-14 * max(1.0, abs(y1)):
+        if abs(y1 - y2) <= 1e-12 * max(1.0, abs(y1)):
             break
         y = next_point(y1, f1, y2, f2, y3, f3)
         f = math.log(_energy_at(problem, batches, m, n, psi0, psi, math.exp(y), least, point) / budget)

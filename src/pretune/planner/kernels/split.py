@@ -90,7 +90,7 @@ def _fdma_split(
             left = span
         else:
             right = span
-        if right - left <= 1e-12 * right:
+        if right - left <= 1e-12 * right or (total == 0.0 and own == 0.0):
             break
         new = 0.5 * (left + right)
         if total > 0.0 and own > 0.0:
