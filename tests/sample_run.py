@@ -18,14 +18,14 @@ from pretune.scenario import Scenario, scenario_from_dict
 
 
 def tree(**changes: Any) -> dict[str, Any]:
-    """The tree of a scenario with three devices that plans in an instant and can be run on the digits."""
+    """The tree of a scenario with ten devices that plans in an instant and can be run on the digits."""
     device = {
         "capacitance": 1e-28,
         "flops_per_cycle": 8,
         "max_clock_hz": 1.2e9,
         "max_power_w": 0.2,
         "bandwidth_hz": 2e6,
-        "samples": 200,
+        "samples": 60,
     }
     found = {
         "pretune": 1,
@@ -39,7 +39,7 @@ def tree(**changes: Any) -> dict[str, Any]:
             "transmit_power_w": 2.0,
         },
         "radio": {"access": "fdma", "broadcast_bandwidth_hz": 2e7},
-        "devices": [{"name": f"cam-{k}", "gain": 3e-11 * (k + 1), **device} for k in range(3)],
+        "devices": [{"name": f"cam-{k}", "gain": 3e-11 * (k + 1), **device} for k in range(10)],
         "budget": {"energy_j": 2.0, "delay_s": 2.0},
         "convergence": {
             "criterion": "final",

@@ -67,7 +67,7 @@ def test_the_page_parses_and_says_what_happened(tmp_path: Path) -> None:
     html = render(sample_run.folder(tmp_path / "run"))
     page = Page(html)
     text = page.text.replace("\u00a0", " ")
-    assert "40 rounds of pre-training and 20 of fine-tuning on 3 devices" in text
+    assert "40 rounds of pre-training and 20 of fine-tuning on 10 devices" in text
     assert "from 10.0 % to 98.5 %" in text
     assert "Incomplete" not in text
     assert "Every round took exactly the time and energy that were planned for it." in text
