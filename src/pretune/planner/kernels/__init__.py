@@ -7,3 +7,27 @@ fixed    the optimum at fixed rounds
 priced   what a set of prices makes everything cost
 rounds   what that proves about any rounds
 """
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+
+def forget_stale_code(folder: Path) -> int:
+    """Delete compiled code older than the newest kernel source; returns how many files went.
+
+    Numba keeps the compiled code of a function by the time stamp of its own file, and does not see that a kernel
+    it calls in another file has changed: an upgraded checkout would go on computing with the old one.
+    """
+    newest = max(path.stat().st_mtime for path in (*folder.glob("*.py"), folder.parent / "problem.py"))
+    gone = 0
+    for path in (folder / "__pycache__").glob("*.nb[ic]"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime <= newest:
+                path.unlink()
+                gone += 1
+    return gone
+
+
+forget_stale_code(Path(__file__).parent)
