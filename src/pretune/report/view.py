@@ -239,7 +239,7 @@ def _certificate(plan: Plan) -> Certificate:
                 "name": printable(limit.name),
                 "value": sentences.amount(limit, limit.value),
                 "limit": sentences.amount(limit, limit.limit),
-                "slack": sentences.amount(limit, limit.slack),
+                "slack": sentences.amount(limit, limit.slack if limit.slack > SAME * limit.limit else 0.0),
                 "binding": limit.binding,
             }
             for limit in limits[:MOST_LIMITS]
