@@ -37,11 +37,12 @@ from pretune.planner.kernels.priced import (
 )
 from pretune.planner.kernels.rounds import bound_at, bound_over, coefficients
 from pretune.planner.problem import Batches, Problem
+from pretune.planner.shortage import battery_prices
 from pretune.planner.whole import Decision, round_batches
 
 MOST_ROUNDS = 10**12
 """More rounds than this are never planned."""
-MOST_BOXES = 100_000
+MOST_BOXES = 30_000
 MOST_CUTS = 4_000
 """Boxes to look at, and boxes with a cut span: what ends a search that no tolerance ends."""
 _OWN = 6
@@ -176,14 +177,15 @@ class Search:
         within = problem.batches if batches is None else batches
         status = solve_fixed(problem, within, m, n, psi0, psi, point)
         self.solves += 1
+        worth = 10.0 * (phi + psi0 + psi * float(problem.devices.variance.sum()) + 1e-300)
         if status not in (SOLVED, ENERGY_SHORT):
-            return None
+            return battery_prices(problem, rounds, worth)
         lam = float(point.scalars[0])
         self._span = float(point.scalars[2])
         if status == ENERGY_SHORT:
             # such prices prove the shortage at any scale: take one that exceeds any value of interest
             short = max(point.scalars[6] - problem.limits.energy, 1e-9 * problem.limits.energy)
-            lam = 10.0 * (phi + psi0 + psi * float(problem.devices.variance.sum()) + 1e-300) / float(short)
+            lam = worth / float(short)
         prices: Prices = price(problem, lam, float(point.scalars[1]), point.price, point.ratio)
         if status == SOLVED:
             self._warm = point

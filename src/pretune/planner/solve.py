@@ -18,6 +18,7 @@ from pretune.planner.kernels.priced import Prices, price
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.problem import Problem, build
 from pretune.planner.search import Search
+from pretune.planner.shortage import battery_prices
 from pretune.planner.whole import Decision
 from pretune.plans import FinetuneStage, Infeasibility, Plan, PretrainStage, Status
 from pretune.proof import cover
@@ -201,10 +202,13 @@ def _short(value: float) -> float:
 def _infeasible(scenario: Scenario, problem: Problem) -> Plan:
     """The plan that says why there is none."""
     certificate: dict[str, Any] = {}
-    for name, stage in zip(("pretrain", "finetune"), STAGES, strict=True):
+    for name, (m, n) in zip(("pretrain", "finetune"), STAGES, strict=True):
         point = new_point(len(scenario.devices))
-        if solve_fixed(problem, one_sample(problem), *stage, 0.0, 0.0, point) == ENERGY_SHORT:
+        status = solve_fixed(problem, one_sample(problem), m, n, 0.0, 0.0, point)
+        if status == ENERGY_SHORT:
             certificate[name] = _entry(price(problem, 1.0, float(point.scalars[1]), point.price, point.ratio))
+        elif (prices := battery_prices(problem, (int(m), int(n)), 1.0)) is not None:
+            certificate[name] = _entry(prices)
     return _seal(
         Plan(
             status=Status.INFEASIBLE,
