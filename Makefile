@@ -3,7 +3,7 @@
 #   make demo     plan, check, run and report the digits example (runs/demo/report.html)
 #   make test     lint, types, import layers, the built wheel without PyTorch, then all tests
 #   make docs     build the documentation into site/
-#   make bench    the benchmarks
+#   make bench    the planner beside a conic solver, over drawn scenarios
 #   make picture  the README's picture, from the demo's report
 #   make clean    remove what the above made (not runs/)
 
@@ -54,7 +54,7 @@ docs: $(DEV)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(DEV)
-	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds
+	$(BIN)/python benchmarks/oracle.py
 
 # The README's picture: the top of the demo's report, as a browser shows it. Needs Chromium.
 CHROMIUM ?= chromium
