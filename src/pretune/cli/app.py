@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pretune.cli.compare import compare_command
 from pretune.cli.guard import complain, guarded
 from pretune.version import __version__
 
@@ -168,10 +169,7 @@ def _coming(name: str) -> int:
 _ANY = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-@app.command(context_settings=_ANY)
-def compare() -> int:
-    """(Not yet.) Will put the joint plan beside every baseline for a SCENARIO."""
-    return _coming("compare")
+app.command("compare")(compare_command)
 
 
 @app.command(context_settings=_ANY)

@@ -1,0 +1,119 @@
+"""Baselines: other ways to plan the same scenario, each with the same `Plan` in the end.
+
+outcome   what a baseline hands back          restricted  one stage only, fixed batches, clocks or powers, halves
+drawn     random decisions                    literature  successive convex approximation inside a search over rounds
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pretune.errors import InputError, MissingExtra
+from pretune.planner.baselines.drawn import random_feasible
+from pretune.planner.baselines.literature import SuccessiveOptions, literature
+from pretune.planner.baselines.outcome import Outcome, Task
+from pretune.planner.baselines.restricted import (
+    BATCH,
+    equal_split,
+    fixed_batches,
+    fixed_clocks,
+    fixed_powers,
+    restricted,
+)
+from pretune.planner.solve import TOLERANCE
+from pretune.planner.solve import plan as joint_plan
+from pretune.plans import Plan
+from pretune.scenario import Scenario
+
+__all__ = ["JOINT", "NAMES", "Options", "Outcome", "SuccessiveOptions", "baseline", "compare", "joint_outcome"]
+
+JOINT = "joint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What may be chosen about the baselines: the fixed batch, the random one's seed, and the literature's way."""
+
+    batch: int = BATCH
+    seed: int = 0
+    successive: SuccessiveOptions = field(default_factory=SuccessiveOptions)
+
+
+_WAYS: dict[str, Callable[[Task, Options], Outcome]] = {
+    "pretrain-only": lambda task, _: restricted(task, "pretrain-only", stages=(True, False)),
+    "finetune-only": lambda task, _: restricted(task, "finetune-only", stages=(False, True)),
+    "fixed-batch": lambda task, o: restricted(task, "fixed-batch", lambda problem: fixed_batches(problem, o.batch)),
+    "fixed-clock": lambda task, _: restricted(task, "fixed-clock", fixed_clocks),
+    "fixed-power": lambda task, _: restricted(task, "fixed-power", fixed_powers),
+    "equal-split": lambda task, _: equal_split(task, "equal-split"),
+    "random": lambda task, o: random_feasible(task, "random", o.seed),
+    "successive": lambda task, o: literature(task, "successive", o.successive),
+}
+NAMES = tuple(_WAYS)
+"""The baselines, in the order they are planned."""
+
+
+def joint_outcome(scenario: Scenario, *, tolerance: float = TOLERANCE, time_limit: float | None = None) -> Outcome:
+    """The joint plan as an outcome; its plan has the status `infeasible` where nothing fits."""
+    began = time.perf_counter()
+    plan = joint_plan(scenario, tolerance=tolerance, time_limit=time_limit, throw=False)
+    return Outcome(
+        name=JOINT, plan=plan, restricted_bound=plan.lower_bound, planning_s=time.perf_counter() - began, note=""
+    )
+
+
+def baseline(
+    name: str,
+    scenario: Scenario,
+    joint: Plan,
+    *,
+    options: Options | None = None,
+    tolerance: float = TOLERANCE,
+    time_limit: float | None = None,
+) -> Outcome:
+    """What one baseline makes of the scenario; `joint` is the scenario's joint plan, whose bound it is measured by.
+
+    Raises:
+        InputError: there is no such baseline, or an option can't be used.
+        MissingExtra: the baseline needs an optional part that is not installed.
+    """
+    if name not in _WAYS:
+        raise InputError.field("baseline", name, "one of " + ", ".join(NAMES))
+    task = Task(scenario=scenario, joint=joint, tolerance=tolerance, time_limit=time_limit)
+    return _WAYS[name](task, options or Options())
+
+
+def compare(
+    scenario: Scenario,
+    *,
+    only: Sequence[str] = (),
+    options: Options | None = None,
+    tolerance: float = TOLERANCE,
+    time_limit: float | None = None,
+) -> Iterator[Outcome]:
+    """The joint plan, then each baseline (those named in `only`, or all), as they are done.
+
+    `time_limit` holds for each of them alone. Where an optional part is missing, a baseline that was named raises;
+    one that was not is handed back without a plan, and its note says what is missing. Where nothing at all fits, the
+    joint plan is all there is.
+
+    Raises:
+        InputError: there is no such baseline, or an option can't be used.
+        MissingExtra: a baseline that was named needs an optional part that is not installed.
+    """
+    for name in only:
+        if name not in _WAYS:
+            raise InputError.field("baseline", name, "one of " + ", ".join(NAMES))
+    first = joint_outcome(scenario, tolerance=tolerance, time_limit=time_limit)
+    yield first
+    if first.plan is None or not first.plan.status.has_plan:
+        return
+    for name in [name for name in NAMES if name in only or not only]:
+        try:
+            yield baseline(name, scenario, first.plan, options=options, tolerance=tolerance, time_limit=time_limit)
+        except MissingExtra as missing:
+            if only:
+                raise
+            yield Outcome(name=name, plan=None, note=f"unavailable: {missing}")

@@ -1,0 +1,100 @@
+"""What a baseline hands back, and how its decisions become a plan that `pretune check` accepts.
+
+The bound of a baseline's plan is the *joint* plan's: it holds for every plan of the scenario, so gaps are comparable,
+and the joint plan's prices prove it. What is proven about the restricted problem alone is `Outcome.restricted_bound`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pretune.bounds import priced, system_of
+from pretune.certify import limits_of, sentence, totals, value_of
+from pretune.planner.problem import build
+from pretune.planner.solve import MOST_CERTIFIED, TOLERANCE, _entry, _own_prices
+from pretune.plans import FinetuneStage, Plan, PretrainStage, Status
+from pretune.scenario import Scenario
+
+UNUSED = PretrainStage(rounds=0, batch=0, clock_hz=0.0, round_s=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One way of planning and what came of it; `plan` is None where it found none, and `note` says why."""
+
+    name: str
+    plan: Plan | None
+    restricted_bound: float = math.nan
+    """Proven lower bound of the restricted problem (its margin of 1e-11 included); NaN where nothing is proven."""
+    planning_s: float = 0.0
+    note: str = ""
+
+    @property
+    def status(self) -> str:
+        """The plan's status; without a plan the first word of the note: `infeasible`, `unavailable` or `none found`."""
+        return self.plan.status.value if self.plan is not None else self.note.partition(":")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What every baseline gets: the scenario, the joint plan whose bound it is measured by, and the search's limits."""
+
+    scenario: Scenario
+    joint: Plan
+    tolerance: float = TOLERANCE
+    time_limit: float | None = None
+
+    @property
+    def deadline(self) -> float:
+        """Value of the monotonic clock at which a search that starts now has to stop."""
+        return math.inf if self.time_limit is None else time.monotonic() + self.time_limit
+
+
+def written(task: Task, pretrain: PretrainStage, finetune: FinetuneStage, *, late: bool = False) -> Plan:
+    """The plan of some decisions: every figure from the cost model, the bound and its proof from the joint plan.
+
+    The multipliers are those of the unrestricted continuous problem at these rounds: what one more joule or second
+    would buy if all but the rounds were free.
+    """
+    scenario, joint = task.scenario, task.joint
+    energy_j, delay_s = totals(scenario, pretrain, finetune)
+    objective = value_of(scenario, pretrain, finetune)
+    lower = min(joint.lower_bound, objective)
+    gap = (objective - lower) / objective if objective > 0.0 else 0.0
+    status = Status.OPTIMAL if gap <= task.tolerance else Status.TIME_LIMIT if late else Status.FEASIBLE
+    problem, criterion = build(scenario)
+    rounds = (pretrain.rounds, finetune.rounds)
+    entry = _entry(_own_prices(problem, rounds), (float(rounds[0]), float(rounds[1]), 0.0))
+    certificate: dict[str, Any] = {"tolerance": task.tolerance}
+    known = joint.certificate or {}
+    if len(scenario.devices) <= MOST_CERTIFIED and known.get("prices"):
+        certificate["prices"] = [entry, *known["prices"]]
+        if "spans" in known:
+            certificate["spans"] = known["spans"]
+    exact = priced(system_of(scenario), entry)
+    weight = float(criterion.at(float(rounds[0]), float(rounds[1])).weight)
+    plan = Plan(
+        status=status,
+        criterion=scenario.convergence.criterion.value,
+        scenario_sha256=scenario.sha256,
+        defaults=scenario.defaults,
+        pretrain=pretrain,
+        finetune=finetune,
+        objective=objective,
+        lower_bound=lower,
+        relative_gap=gap,
+        energy_j=energy_j,
+        delay_s=delay_s,
+        multipliers={"energy_j": -exact.energy / weight, "delay_s": -exact.delay / weight},
+        constraints=limits_of(scenario, pretrain, finetune),
+        certificate=certificate,
+    )
+    return Plan(**{**vars(plan), "message": sentence(plan)})
+
+
+def fits(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> bool:
+    """Whether the decisions keep every limit, by the cost model alone."""
+    return all(limit.value <= limit.limit for limit in limits_of(scenario, pretrain, finetune))
