@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first; the others follow")
     parser.add_argument("--out", type=Path, help="write a JSON line for each draw as soon as it is done")
     parser.add_argument("--time-limit", type=float, default=60.0, help="seconds for one plan")
+    parser.add_argument("--fixed", action="store_true", help="fixed rounds only, no plans")
     options = parser.parse_args()
     lines = []
     for seed in range(options.seed, options.seed + options.count):

@@ -159,11 +159,13 @@ def _tdma_time(
             left = span
         else:
             right = span
-        if (right < math.inf and right - left <= 1e-15 * right) or (total > 0.0 and abs(total / omega - 1.0) <= 1e-14):
+        if (right < math.inf and right - left <= 1e-13 * right) or (total > 0.0 and abs(total / omega - 1.0) <= _DONE):
             break
         new = span * 4.0 if right == math.inf else 0.5 * (left + right)
         if total > 0.0 and slope < 0.0 and slope > -math.inf:
             newton = span * math.exp(-min(max(math.log(total / omega) * total / (slope * span), -3.0), 3.0))
+            if abs(newton - span) <= 1e-15 * span:
+                break
             if left < newton < right:
                 new = newton
         if new == span or span > HUGE:
@@ -186,6 +188,12 @@ def _tdma_time(
 
 
 @njit(cache=True, error_model="numpy")
+def _near_enough(excess: float) -> bool:
+    """Whether a relative excess over the delay is none, and the slack not worth another trial."""
+    return -2e-12 <= excess <= 1e-14
+
+
+@njit(cache=True, error_model="numpy")
 def _tdma_split(
     problem: Problem, batches: Batches, m: float, n: float, beta0: float, beta: float, least: float, point: Point
 ) -> float:
@@ -196,7 +204,7 @@ def _tdma_split(
     seconds, joules = _tdma_time(problem, batches, m, n, beta0, beta, least, math.exp(y1), point)
     f1 = math.log(seconds / delay)
     y2, f2 = y1, f1
-    step = 0.5 if guess > TINY else 3.0
+    step = 0.1 if guess > TINY else 3.0
     while f1 * f2 > 0.0 and abs(y2) < 650.0:
         y1, f1 = y2, f2
         y2 += step if f1 > 0.0 else -step
@@ -206,7 +214,7 @@ def _tdma_split(
     y3, f3 = y1, f1
     best_y = y1 if (f1 <= 0.0 and (f2 > 0.0 or y1 < y2)) else y2
     for _ in range(TRIALS):
-        if f1 * f2 > 0.0 or abs(f1) <= 1e-14 or abs(f2) <= 1e-14 or abs(y1 - y2) <= 1e-15 * max(1.0, abs(y1)):
+        if f1 * f2 > 0.0 or _near_enough(f1) or _near_enough(f2) or abs(y1 - y2) <= 1e-13 * max(1.0, abs(y1)):
             break
         y = next_point(y1, f1, y2, f2, y3, f3)
         seconds, joules = _tdma_time(problem, batches, m, n, beta0, beta, least, math.exp(y), point)
@@ -217,9 +225,9 @@ def _tdma_split(
             y3, f3 = y2, f2
             y2, f2 = y1, f1
         y1, f1 = y, f
-    if abs(f1) <= 1e-14:
+    if _near_enough(f1):
         best_y = y1
-    elif abs(f2) <= 1e-14:
+    elif _near_enough(f2):
         best_y = y2
     elif f1 <= 0.0 and f2 <= 0.0:
         best_y = min(y1, y2)
