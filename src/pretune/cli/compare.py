@@ -45,7 +45,7 @@ def compare_command(
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the random baseline.")] = 0,
     start: Annotated[
         Start, typer.Option("--sca-start", help="Where the approximation's batches, clocks and powers start.")
-    ] = Start.LEAST,
+    ] = Start.MOST,
     sca_tolerance: Annotated[
         float, typer.Option("--sca-tolerance", metavar="SHARE", help="Relative change at which it ends.")
     ] = 1e-4,

@@ -32,6 +32,12 @@ from pretune.planner.problem import Problem
 
 MARGIN = 1e-7
 """Share of the budgets kept back for the solver's inaccuracy."""
+TRUST = 10.0
+"""How many times over a variable may change in one iteration: what keeps the programs well scaled."""
+CAUTION = 1.5
+"""The same where the solver failed."""
+_NOTHING = 1e-15
+"""A share of a budget under this is none."""
 _PENALTY = 100.0
 """What a relative violation of one costs, in units of the noise at the iterate."""
 _BROKEN = 1e-6
@@ -119,7 +125,10 @@ class Successive:
         noise, broken = math.inf, math.inf
         for count in range(1, self.most_iterations + 1):
             self.solves += 1
-            step = program.solve(at, m, n, psi0, psi)
+            step = program.solve(at, m, n, psi0, psi, TRUST)
+            if step is None:
+                self.solves += 1
+                step = program.solve(at, m, n, psi0, psi, CAUTION)
             if step is None:
                 return Answer(status="failed", iterate=at, noise=math.inf, iterations=count)
             at, violation = step
@@ -203,32 +212,36 @@ class Subproblem:
             q <= cp.log1p(cp.multiply(number("gamma"), p)),
             cp.inv_pos(q) <= cp.multiply(number("rate"), t),
         ]
-        each = (
-            cp.multiply(number("e"), 0.5 * cp.square(b) + 0.5 * cp.power(f, 4))
-            + cp.multiply(number("s"), u)
-            + cp.multiply(number("h"), 0.5 * cp.square(p) + 0.5 * cp.square(t))
-            + cp.multiply(number("c"), t)
-        )
+        parts = {
+            "e": 0.5 * cp.square(b) + 0.5 * cp.power(f, 4),
+            "s": u,
+            "h": 0.5 * cp.square(p) + 0.5 * cp.square(t),
+            "c": t,
+        }
         computing, uploading = cp.multiply(number("du"), u), cp.multiply(number("dt"), t)
         if self.problem.limits.tdma:
             phase = self._variable("phase")
             self.rules += [computing <= phase, phase + cp.sum(uploading) <= tau]
         else:
             self.rules.append(computing + uploading <= tau)
-        self.energy += cp.sum(each) + self._number("e_down")
+        self.energy += sum(number(name) @ part for name, part in parts.items()) + self._number("e_down")
         self.delay += tau + self._number("d_down")
         self.noise += cp.sum(cp.multiply(number("w"), cp.inv_pos(b)))
         self.limited = np.flatnonzero(np.isfinite(d.battery))
         if self.limited.size:
-            # joules as shares of the energy budget, batteries too
-            share = self._number("battery", self.limited.size)
-            self.rules.append(each[self.limited] <= cp.multiply(share, (1.0 - MARGIN) + self.broken))
+            shares = [
+                cp.multiply(self._number(f"battery_{name}", self.limited.size), part[self.limited])
+                for name, part in parts.items()
+            ]
+            self.rules.append(sum(shares) <= 1.0 - MARGIN + self.broken)
 
-    def solve(self, at: Iterate, m: float, n: float, psi0: float, psi: float) -> tuple[Iterate, float] | None:
+    def solve(
+        self, at: Iterate, m: float, n: float, psi0: float, psi: float, trust: float
+    ) -> tuple[Iterate, float] | None:
         """The answer of the program around an iterate, and its violation; None where the solver fails."""
-        values = self._values(at, m, n, psi0, psi)
+        values = self._values(at, m, n, psi0, psi, trust)
         for name, number in self.numbers.items():
-            number.value = values[name]
+            number.value = np.where(values[name] > _NOTHING, values[name], 0.0)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:
@@ -255,7 +268,7 @@ class Subproblem:
             )
         return moved, float(self.broken.value)
 
-    def _values(self, at: Iterate, m: float, n: float, psi0: float, psi: float) -> dict[str, Any]:
+    def _values(self, at: Iterate, m: float, n: float, psi0: float, psi: float, trust: float) -> dict[str, Any]:
         """The program's numbers: everything at the iterate, as shares of the budgets."""
         d, server, limits, box = self.problem.devices, self.problem.server, self.problem.limits, self.problem.batches
         unit = noise_of(self.problem, at, m, n, psi0, psi) or 1.0
@@ -264,9 +277,9 @@ class Subproblem:
             cycles = server.cycles * at.server_batch
             seconds = cycles / at.server_clock
             values |= {
-                "b0_low": box.server_low / at.server_batch,
-                "b0_high": box.server_high / at.server_batch,
-                "f0_high": server.clock_max / at.server_clock,
+                "b0_low": max(box.server_low / at.server_batch, 1.0 / trust),
+                "b0_high": min(box.server_high / at.server_batch, trust),
+                "f0_high": min(server.clock_max / at.server_clock, trust),
                 "e0": m * server.capacitance * cycles * at.server_clock**2 / limits.energy,
                 "s0": m * server.static * seconds / limits.energy,
                 "d0": m * seconds / limits.delay,
@@ -276,22 +289,25 @@ class Subproblem:
             cycles_k = d.cycles * at.batch
             computing, uploading = cycles_k / at.clock, d.span / at.exponent
             gamma = np.expm1(at.exponent)
+            joules = {
+                "e": n * d.capacitance * cycles_k * at.clock**2,
+                "s": n * d.static * computing,
+                "h": n * d.noise * gamma * uploading,
+                "c": n * d.circuit * uploading,
+            }
+            values |= {name: each / limits.energy for name, each in joules.items()}
+            values |= {f"battery_{name}": (each / d.battery)[self.limited] for name, each in joules.items()}
             values |= {
-                "b_low": box.low / at.batch,
-                "b_high": box.high / at.batch,
-                "f_high": d.clock_max / at.clock,
-                "p_high": np.expm1(d.exponent_max) / gamma,
+                "b_low": np.maximum(box.low / at.batch, 1.0 / trust),
+                "b_high": np.minimum(box.high / at.batch, trust),
+                "f_high": np.minimum(d.clock_max / at.clock, trust),
+                "p_high": np.minimum(np.expm1(d.exponent_max) / gamma, trust),
                 "gamma": gamma,
                 "rate": 1.0 / at.exponent,
-                "e": n * d.capacitance * cycles_k * at.clock**2 / limits.energy,
-                "s": n * d.static * computing / limits.energy,
-                "h": n * d.noise * gamma * uploading / limits.energy,
-                "c": n * d.circuit * uploading / limits.energy,
                 "du": n * computing / limits.delay,
                 "dt": n * uploading / limits.delay,
                 "w": psi * d.variance / at.batch / unit,
                 "e_down": n * limits.down_j / limits.energy,
                 "d_down": n * limits.down_s / limits.delay,
-                "battery": d.battery[self.limited] / limits.energy,
             }
         return values

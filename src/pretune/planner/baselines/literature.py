@@ -36,7 +36,7 @@ _KEEP = 8
 class SuccessiveOptions:
     """How the literature's way is carried out."""
 
-    start: str = "least"
+    start: str = "most"
     """Where the iterations begin: see `pretune.planner.successive.first_iterate`."""
     tolerance: float = 1e-4
     """Relative change of the noise at which they end."""
