@@ -79,13 +79,9 @@ def main() -> None:
     lines = []
     for seed in range(options.seed, options.seed + options.count):
         drawn = draw(seed)
-        line = {
-            "seed": seed,
-            "label": drawn.label,
-            "rounds": drawn.rounds,
-            **fixed(drawn),
-            **whole(drawn, options.time_limit),
-        }
+        line = {"seed": seed, "label": drawn.label, "rounds": drawn.rounds, **fixed(drawn)}
+        if not options.fixed:
+            line |= whole(drawn, options.time_limit)
         lines.append(line)
         if options.out:
             with options.out.open("a", encoding="utf-8") as file:

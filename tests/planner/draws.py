@@ -1,17 +1,18 @@
-"""Seeded drawing of realistic scenarios, and of degenerate ones, for the planner's tests and the oracle's benchmark.
+"""Seeded drawing of realistic scenarios, and of odd ones, for the planner's tests and the oracle's benchmark.
 
 The budgets are set from the cost model alone, so that the drawn rounds certainly fit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pretune.physics import cost, link
-from pretune.scenario import Scenario
+from pretune.scenario import Scenario, scenario_from_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +93,17 @@ def draw(
             "pl_constant": mu,
         },
     }
+    if small:
+        # a server no faster than a device, so that rounds of both stages can be counted
+        tree["server"] |= {"capacitance": 1e-28, "flops_per_cycle": rng.uniform(4.0, 16.0), "static_power_w": 0.0}
+        tree["workload"] |= {"upload_bits": bits * 0.01, "download_bits": bits * 0.01}
     most = 4 if small else 300
     m = int(rng.integers(1, most)) if stages != "finetune" else 0
     n = int(rng.integers(1, most)) if stages != "pretrain" else 0
     bare = Scenario(**tree, devices=_fleet(devices, None))
     time_slack, energy_slack = 10 ** rng.uniform(0.05, 1.5), 10 ** rng.uniform(0.05, 2.0)
+    if small:
+        time_slack, energy_slack = time_slack**0.4, energy_slack**0.4
     if energy == "slack":
         energy_slack *= 1e9
     joules, seconds, each = _one_sample(bare, m, n, time_slack)
@@ -107,6 +114,54 @@ def draw(
     tree["budget"] = {"energy_j": joules * energy_slack, "delay_s": seconds}
     label = f"{access} {criterion} {stages} {energy} K={count}" + " idle" * idle_power + " battery" * batteries
     return Drawn(scenario=Scenario(**tree, devices=_fleet(devices, battery)), rounds=(m, n), label=label)
+
+
+def _all_devices(tree: dict[str, Any], **values: Any) -> None:
+    for row in tree["devices"]:
+        row |= values
+
+
+def _identical(tree: dict[str, Any]) -> None:
+    for row in tree["devices"]:
+        row |= {key: value for key, value in tree["devices"][0].items() if key not in ("name", "weight")}
+        row["weight"] = 1.0 / len(tree["devices"])
+
+
+def _scaled_budget(tree: dict[str, Any], factor: float) -> None:
+    tree["budget"] = {key: value * factor for key, value in tree["budget"].items()}
+
+
+ODDITIES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "one device": lambda tree: tree.update(devices=[{**tree["devices"][0], "weight": 1.0}], convergence=_one(tree)),
+    "identical devices": _identical,
+    "a hopeless device": lambda tree: tree["devices"][0].update(gain=1e-18),
+    "a nearly free server": lambda tree: tree["server"].update(capacitance=1e-40),
+    "no shift": lambda tree: tree["convergence"].update(shift=0.0),
+    "a huge shift": lambda tree: tree["convergence"].update(shift=1e6),
+    "no noise": lambda tree: tree["convergence"].update(pretrain_variance=0.0, finetune_variance=0.0),
+    "no noise on devices": lambda tree: tree["convergence"].update(finetune_variance=0.0),
+    "no gap": lambda tree: tree["convergence"].update(initial_gap=0.0),
+    "tiny budgets": lambda tree: _scaled_budget(tree, 0.05),
+    "hopeless budgets": lambda tree: _scaled_budget(tree, 1e-9),
+    "huge budgets": lambda tree: _scaled_budget(tree, 1e6),
+    "one sample each": lambda tree: (_all_devices(tree, samples=1), tree["server"].update(samples=1)),
+    "steep uploads": lambda tree: _all_devices(tree, bandwidth_hz=1e3),
+    "flat uploads": lambda tree: _all_devices(tree, bandwidth_hz=1e12),
+    "largest steps": lambda tree: tree["convergence"].update(pretrain_step=0.1, finetune_step=0.1, pl_constant=10.0),
+    "flat objective": lambda tree: tree["convergence"].update(pl_constant=1e-9),
+}
+"""Scenarios at the edge of what makes sense, each as a change of a drawn one's tree."""
+
+
+def odd(name: str, seed: int, **options: Any) -> Scenario:
+    """A drawn scenario with one of the oddities."""
+    tree = draw(seed, **options).scenario.to_dict()
+    ODDITIES[name](tree)
+    return scenario_from_dict(tree)
+
+
+def _one(tree: dict[str, Any]) -> dict[str, Any]:
+    return {**tree["convergence"], "finetune_variance": 100.0}
 
 
 def _fleet(columns: dict[str, Any], battery: list[float | None] | None) -> list[dict[str, Any]]:
