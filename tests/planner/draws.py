@@ -118,12 +118,12 @@ def draw(
 
 def _all_devices(tree: dict[str, Any], **values: Any) -> None:
     for row in tree["devices"]:
-        row |= values
+        row.update(values)
 
 
 def _identical(tree: dict[str, Any]) -> None:
     for row in tree["devices"]:
-        row |= {key: value for key, value in tree["devices"][0].items() if key not in ("name", "weight")}
+        row.update({key: value for key, value in tree["devices"][0].items() if key not in ("name", "weight")})
         row["weight"] = 1.0 / len(tree["devices"])
 
 

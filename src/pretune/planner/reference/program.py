@@ -29,7 +29,10 @@ _UNUSED = 1e-7
 
 @dataclass(kw_only=True)
 class _Draft:
-    """The program while it is put together: `m`, `n` and `z` are one, or variables where the rounds are free."""
+    """The program while it is put together: `m`, `n` and `z` are one, or variables where the rounds are free.
+
+    Where energy is minimised the batches are those of the reference point.
+    """
 
     cp: Any
     problem: Problem
@@ -40,6 +43,8 @@ class _Draft:
     z: Any = 1.0
     rules: list[Any] = field(default_factory=list)
     joules: Any = 0.0
+    joules_at: float = 0.0
+    """Joules at the reference point."""
     seconds: Any = 0.0
     noise: Any = 0.0
     server: dict[str, Any] = field(default_factory=dict)
@@ -58,18 +63,22 @@ class _Draft:
     def add_server(self) -> None:
         """Pre-training: one processor."""
         cp, at, server, box, m = self.cp, self.at, self.problem.server, self.problem.batches, self.m
-        batch, seconds, energy, inverse = (cp.Variable(nonneg=True) for _ in range(4))
+        batch = cp.Constant(1.0) if self.goal.energy else cp.Variable(nonneg=True)
+        seconds, energy, inverse = (cp.Variable(nonneg=True) for _ in range(3))
         cubic = server.capacitance * (server.cycles * at.server_batch) ** 3 / at.server_s**2
         self.rules += [
             cp.PowCone3D(energy, seconds, batch, 1.0 / 3.0),
-            at.server_batch * batch >= box.server_low * m,
-            at.server_batch * batch <= box.server_high * m,
             batch <= server.clock_max * at.server_s / (server.cycles * at.server_batch) * seconds,
         ]
         self.joules += at.pretrain_rounds * (cubic * energy + server.static * at.server_s * seconds)
+        self.joules_at += at.pretrain_rounds * (cubic + server.static * at.server_s)
         self.seconds += at.pretrain_rounds * at.server_s * seconds
         if not self.goal.energy:
-            self.rules.append(cp.SOC(inverse + batch, cp.hstack([2.0 * m, inverse - batch])))
+            self.rules += [
+                at.server_batch * batch >= box.server_low * m,
+                at.server_batch * batch <= box.server_high * m,
+                cp.SOC(inverse + batch, cp.hstack([2.0 * m, inverse - batch])),
+            ]
             rounds = at.pretrain_rounds if self.goal.weights else 1.0
             self.noise += self.goal.psi0 * rounds / at.server_batch * inverse
         self.server = {"server_batch": batch, "server_s": seconds}
@@ -78,14 +87,13 @@ class _Draft:
         """Fine-tuning: processors and uplinks."""
         cp, at, d, box, n = self.cp, self.at, self.problem.devices, self.problem.batches, self.n
         ones = np.ones(d.cycles.size)
-        batch, compute, upload, energy, power, inverse = (cp.Variable(ones.size, nonneg=True) for _ in range(6))
+        batch = cp.Constant(ones) if self.goal.energy else cp.Variable(ones.size, nonneg=True)
+        compute, upload, energy, power, inverse = (cp.Variable(ones.size, nonneg=True) for _ in range(5))
         exponent = d.span / at.upload_s
         cubic = d.capacitance * (d.cycles * at.batches) ** 3 / at.compute_s**2
         self.rules += [
             cp.PowCone3D(energy, compute, batch, ones / 3.0),
             cp.ExpCone(cp.multiply(exponent, n * ones - upload), upload, power),
-            cp.multiply(at.batches, batch) >= box.low * n,
-            cp.multiply(at.batches, batch) <= box.high * n,
             batch <= cp.multiply(d.clock_max * at.compute_s / (d.cycles * at.batches), compute),
             upload >= d.span / d.exponent_max / at.upload_s * n,
         ]
@@ -96,9 +104,15 @@ class _Draft:
             + cp.multiply(d.circuit * at.upload_s, upload)
         )
         if not self.goal.energy:
-            self.rules.append(cp.SOC(inverse + batch, cp.vstack([2.0 * n * ones, inverse - batch]), axis=0))
+            self.rules += [
+                cp.multiply(at.batches, batch) >= box.low * n,
+                cp.multiply(at.batches, batch) <= box.high * n,
+                cp.SOC(inverse + batch, cp.vstack([2.0 * n * ones, inverse - batch]), axis=0),
+            ]
             rounds = at.finetune_rounds if self.goal.weights else 1.0
             self.noise += (self.goal.psi * rounds * d.variance / at.batches) @ inverse
+        each_at = cubic + d.static * at.compute_s + (d.noise * np.expm1(exponent) + d.circuit) * at.upload_s
+        self.joules_at += at.finetune_rounds * (float(each_at.sum()) + self.problem.limits.down_j)
         self.fleet = {"batches": batch, "compute_s": compute, "upload_s": upload}
         self._add_round(each, ones)
 
@@ -135,7 +149,7 @@ def solve(
     in_energy = draft.joules / problem.limits.energy <= draft.z
     in_delay = draft.seconds / problem.limits.delay <= draft.z
     if goal.energy:
-        unit, target = problem.limits.energy, draft.joules / problem.limits.energy
+        unit, target = draft.joules_at, draft.joules / draft.joules_at
         draft.rules.append(in_delay)
     else:
         unit = goal.noise(problem, at)
