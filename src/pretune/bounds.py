@@ -207,6 +207,18 @@ def _cheapest(noise: Floats, unit_cost: Floats, high: Floats) -> Floats:
     return cheapest
 
 
+def _paid_batch(system: System, time: Floats, joules: Floats) -> Floats:
+    """The largest real batch the server can compute within `time` for `joules`, were there no clock limit."""
+    server, cycles = system.scenario.server, system.server_cycles
+    left = np.maximum(joules - server.static_power_w * time, 0.0)
+    in_time = np.cbrt(left * time**2 / (server.capacitance * cycles**3))
+    clock = np.cbrt(server.static_power_w / (2.0 * server.capacitance))
+    if clock <= 0.0:
+        return in_time
+    frugal = joules / (cycles * (server.capacitance * clock**2 + server.static_power_w / clock))
+    return np.where(frugal * cycles <= time * clock, frugal, in_time)
+
+
 def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     """What the prices prove for every pair of rounds of each box except (0, 0); infinity where a box holds no plan.
 
@@ -216,9 +228,11 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     fleet, server, delay = scenario.devices, scenario.server, scenario.budget.delay_s
     m1, m2, n1, n2, s1, s2 = boxes.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        left = delay - n1 * (s1 + system.down_s)
-        fits = np.floor(left / m1 * server.max_clock_hz / system.server_cycles * (1.0 + SAME))
-        server_high = np.where(m1 > 0.0, np.minimum(server.samples, fits), float(server.samples))
+        time = np.maximum(delay - n1 * (s1 + system.down_s), 0.0) / m1
+        joules = np.maximum(scenario.budget.energy_j - n1 * system.down_j, 0.0) / m1
+        fits = np.minimum(time * server.max_clock_hz / system.server_cycles, _paid_batch(system, time, joules))
+        fits = np.minimum(server.samples, np.floor(fits * (1.0 + SAME)))
+        server_high = np.where(m1 > 0.0, fits, float(server.samples))
         least = m1 * system.server_cycles / server.max_clock_hz
         longest = np.where(n1 > 0.0, np.minimum(s2, (delay - least) / n1 - system.down_s), np.inf)
         computing = longest[:, None] - (0.0 if system.tdma else system.span / system.exponent_max)

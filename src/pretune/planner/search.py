@@ -37,13 +37,14 @@ from pretune.planner.kernels.priced import (
 )
 from pretune.planner.kernels.rounds import bound_at, bound_over, coefficients
 from pretune.planner.problem import Batches, Problem
-from pretune.planner.shortage import battery_prices
+from pretune.planner.shortage import battery_prices, span_prices
 from pretune.planner.whole import Decision, round_batches
 
 MOST_ROUNDS = 10**12
 """More rounds than this are never planned."""
 MOST_BOXES = 30_000
 MOST_CUTS = 4_000
+MOST_TDMA_CUTS = 400
 """Boxes to look at, and boxes with a cut span: what ends a search that no tolerance ends."""
 _OWN = 6
 """How many price sets a box with a cut span remembers."""
@@ -179,7 +180,7 @@ class Search:
         self.solves += 1
         worth = 10.0 * (phi + psi0 + psi * float(problem.devices.variance.sum()) + 1e-300)
         if status not in (SOLVED, ENERGY_SHORT):
-            return battery_prices(problem, rounds, worth)
+            return battery_prices(problem, rounds, worth) or span_prices(problem, rounds, worth, point)
         lam = float(point.scalars[0])
         self._span = float(point.scalars[2])
         if status == ENERGY_SHORT:
@@ -294,7 +295,8 @@ class Search:
 
         push(start, self.proven, tuple(range(len(pool))))
         cuts = 0
-        while heap and cuts < MOST_CUTS and heap[0][0] < self.target:
+        most_cuts = MOST_TDMA_CUTS if limits.tdma else MOST_CUTS
+        while heap and cuts < most_cuts and heap[0][0] < self.target:
             bound, _, box, own = heapq.heappop(heap)
             cuts += 1
             middle = (between(box.m1, box.m2 + 1), between(box.n1, box.n2 + 1))
@@ -338,7 +340,7 @@ class Search:
         low = self.problem.batches.low
         server_high = most_server_batch(self.problem, region)
         if rounds[1] == 0:
-            return self.problem.batches if server_high >= 1.0 else None
+            return self.problem.batches._replace(server_high=float(server_high)) if server_high >= 1.0 else None
         high = most_batches(self.problem, min(most_span(self.problem, region), box.s2))
         if (rounds[0] and server_high < 1.0) or np.any(high < low):
             return None

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pretune.planner.kernels.fleet import device_at, device_energy
+from pretune.planner.kernels.fleet import Point, device_at, device_energy
 from pretune.planner.kernels.priced import Prices, price
 from pretune.planner.problem import Problem
 
@@ -45,4 +45,23 @@ def battery_prices(problem: Problem, rounds: tuple[int, int], worth: float) -> P
     if not (math.isfinite(ratio) and lam > 0.0):
         return None
     prices: Prices = price(problem, lam, float(shares[worst]), shares, ratios)
+    return prices
+
+
+def span_prices(problem: Problem, rounds: tuple[int, int], worth: float, point: Point) -> Prices | None:
+    """Prices under which rounds that several batteries make too slow (TDMA) cost more than `worth`; None if none do.
+
+    `point` is where the solve gave up: at a price of time so high that energy is as good as free.
+    """
+    m, n = map(float, rounds)
+    omega = float(point.scalars[1])
+    if n == 0.0 or not (0.0 < omega < math.inf and np.all(np.isfinite(point.price)) and np.all(point.ratio < math.inf)):
+        return None
+    trial: Prices = price(problem, 1.0, omega, point.price, point.ratio)
+    low = problem.batches
+    cost = n * (trial.round_cost + trial.slack * low.span + float((trial.sample_costs * low.low).sum()))
+    excess = cost + m * trial.server_cost * low.server_low - trial.budget
+    if not excess > 0.0:
+        return None
+    prices: Prices = price(problem, worth / excess, omega, point.price, point.ratio)
     return prices

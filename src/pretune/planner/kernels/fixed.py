@@ -67,6 +67,9 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
     budget = limits.energy
 
     joules = split(problem, batches, m, n, 0.0, 0.0, least, point)
+    if not _seconds(problem, m, n, point) <= limits.delay * (1.0 + 1e-9):
+        # TDMA: computing slowly enough for the batteries leaves too little time for uploads; the prices prove it
+        return BATTERY_SHORT
     scale = (psi0 if m > 0.0 else 0.0) + (psi * d.variance.sum() if n > 0.0 else 0.0)
     if (
         joules > budget

@@ -191,7 +191,7 @@ def round_at(
             y1, f1 = 0.0, math.log(joules / allowed)
             y2, f2 = y1, f1
             grow = 1.0
-            while f2 > 0.0 and y2 < 600.0:
+            while f2 > 0.0 and y2 < 200.0:
                 y1, f1 = y2, f2
                 y2 += grow
                 grow *= 2.0

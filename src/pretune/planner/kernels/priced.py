@@ -19,7 +19,7 @@ from numba import njit
 
 from pretune.physics.types import Floats
 from pretune.planner.kernels.scalar import TINY, clock_at, sample_cost, upload_exponent
-from pretune.planner.problem import Problem
+from pretune.planner.problem import Problem, Server
 
 
 class Prices(NamedTuple):
@@ -115,14 +115,32 @@ def most_span(problem: Problem, region: Region) -> float:
 
 
 @njit(cache=True, error_model="numpy")
+def most_paid_batch(server: Server, time: float, joules: float) -> float:
+    """The largest real batch the server can compute within `time` for `joules`, were there no clock limit.
+
+    At its most frugal clock where there is time for that; else just in time, ``kappa cycles^3 b^3 / t^2 + static t``.
+    """
+    clock = (server.static / (2.0 * server.capacitance)) ** (1.0 / 3.0)
+    if clock > 0.0:
+        frugal = joules / (server.cycles * (server.capacitance * clock * clock + server.static / clock))
+        if frugal * server.cycles <= time * clock:
+            return frugal
+    left = max(joules - server.static * time, 0.0)
+    return (left * time * time / (server.capacitance * server.cycles**3)) ** (1.0 / 3.0)
+
+
+@njit(cache=True, error_model="numpy")
 def most_server_batch(problem: Problem, region: Region) -> float:
-    """The largest whole server batch that the region's fewest rounds and shortest span leave time for."""
+    """The largest whole server batch that the region's fewest rounds and shortest span leave time and energy for."""
     if region.m1 <= 0.0:
         return problem.batches.server_high
     limits, server = problem.limits, problem.server
-    left = limits.delay - region.n1 * (region.s1 + limits.down_s)
-    fits = np.floor(left / region.m1 * server.clock_max / server.cycles * (1.0 + 1e-9))
-    return min(problem.batches.server_high, fits)
+    time = (limits.delay - region.n1 * (region.s1 + limits.down_s)) / region.m1
+    joules = (limits.energy - region.n1 * limits.down_j) / region.m1
+    if time <= 0.0 or joules <= 0.0:
+        return 0.0
+    fits = min(time * server.clock_max / server.cycles, most_paid_batch(server, time, joules))
+    return min(problem.batches.server_high, np.floor(fits * (1.0 + 1e-9)))
 
 
 @njit(cache=True, error_model="numpy")

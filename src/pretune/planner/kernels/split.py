@@ -205,9 +205,12 @@ def _tdma_split(
     f1 = math.log(seconds / delay)
     y2, f2 = y1, f1
     step = 0.1 if guess > TINY else 3.0
-    while f1 * f2 > 0.0 and abs(y2) < 650.0:
+    # with every batch at its least there is a price at which energy is as good as free: what is too slow even there
+    # never keeps the delay
+    top = max(math.log((joules + TINY) / delay) + 30.0, y1 + 1.0) if beta == 0.0 and beta0 == 0.0 else 650.0
+    while f1 * f2 > 0.0 and -650.0 < y2 < top:
         y1, f1 = y2, f2
-        y2 += step if f1 > 0.0 else -step
+        y2 = min(y2 + step, top) if f1 > 0.0 else y2 - step
         step *= 2.0
         seconds, joules = _tdma_time(problem, batches, m, n, beta0, beta, least, math.exp(y2), point)
         f2 = math.log(seconds / delay)
