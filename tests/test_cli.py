@@ -20,9 +20,9 @@ import sample_run
 from pretune.cli import main
 from pretune.plans import load_plan
 
-READY = ("plan", "check", "run", "report", "compare")
+READY = ("plan", "check", "run", "report", "compare", "pareto")
 PROGRAM = "import sys; from pretune.cli import main; sys.exit(main(sys.argv[1:]))"
-NOT_YET = ("calibrate", "profile", "pareto", "studio")
+NOT_YET = ("calibrate", "profile", "studio")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import typer
 
 from pretune.cli.compare import compare_command
 from pretune.cli.guard import complain, guarded
+from pretune.cli.pareto import pareto_command
 from pretune.version import __version__
 
 app = typer.Typer(
@@ -184,10 +185,7 @@ def profile() -> int:
     return _coming("profile")
 
 
-@app.command(context_settings=_ANY)
-def pareto() -> int:
-    """(Not yet.) Will draw the front between energy, delay and objective of a SCENARIO."""
-    return _coming("pareto")
+app.command("pareto")(pareto_command)
 
 
 @app.command(context_settings=_ANY)
