@@ -71,6 +71,9 @@ def plan(
     tolerance: Tolerance = 1e-4,
     time_limit: TimeLimit = None,
     force: Force = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what binds, and what a little more would buy.")
+    ] = False,
 ) -> int:
     """Compute the best plan the budgets can buy, and a proof of how good it is.
 
@@ -79,7 +82,14 @@ def plan(
     from pretune.cli.planning import plan_command
 
     return plan_command(
-        scenario, out=out, as_json=as_json, quiet=quiet, tolerance=tolerance, time_limit=time_limit, force=force
+        scenario,
+        out=out,
+        as_json=as_json,
+        quiet=quiet,
+        tolerance=tolerance,
+        time_limit=time_limit,
+        force=force,
+        explained=explain,
     )
 
 

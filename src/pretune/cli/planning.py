@@ -23,6 +23,7 @@ def plan_command(
     tolerance: float,
     time_limit: float | None,
     force: bool,
+    explained: bool = False,
 ) -> int:
     """Plan a scenario, show or write the plan; the exit code says how it ended."""
     check_options(tolerance, time_limit)
@@ -40,6 +41,10 @@ def plan_command(
         show_plan(plan, scenario)
         if out is not None:
             print(f"Plan: {out}")
+    if explained and plan.status.has_plan:
+        from pretune.cli.show_plan import show_explanation
+
+        show_explanation(plan, scenario, aside=as_json or quiet)
     return plan_exit_code(plan, told=not (as_json or quiet))
 
 

@@ -55,6 +55,16 @@ def show_check(plan: Plan, checked: Checked) -> None:
     out.print(table)
 
 
+def show_explanation(plan: Plan, scenario: Scenario, *, aside: bool) -> None:
+    """Print what binds and what a little more would buy; `aside`: on standard error."""
+    from pretune.planner.explain import explain
+
+    out = Console(stderr=True, highlight=False, emoji=False, markup=False) if aside else console()
+    out.print()
+    for sentence in explain(plan, scenario):
+        out.print(Text(f"- {printable(sentence)}"))
+
+
 def _facts() -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
