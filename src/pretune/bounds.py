@@ -26,6 +26,7 @@ from pretune.physics.types import Floats
 from pretune.scenario import Access, Scenario
 
 SAME = 1e-9
+GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,16 +208,61 @@ def _cheapest(noise: Floats, unit_cost: Floats, high: Floats) -> Floats:
     return cheapest
 
 
-def _paid_batch(system: System, time: Floats, joules: Floats) -> Floats:
-    """The largest real batch the server can compute within `time` for `joules`, were there no clock limit."""
-    server, cycles = system.scenario.server, system.server_cycles
-    left = np.maximum(joules - server.static_power_w * time, 0.0)
-    in_time = np.cbrt(left * time**2 / (server.capacitance * cycles**3))
-    clock = np.cbrt(server.static_power_w / (2.0 * server.capacitance))
-    if clock <= 0.0:
-        return in_time
-    frugal = joules / (cycles * (server.capacitance * clock**2 + server.static_power_w / clock))
-    return np.where(frugal * cycles <= time * clock, frugal, in_time)
+def _server_paid(system: System, time: Floats, joules: Floats) -> Floats:
+    server = system.scenario.server
+    one = np.ones_like(time)
+    return _paid_batch(system.server_cycles * one, server.capacitance * one, server.static_power_w * one, time, joules)
+
+
+def _paid_batch(cycles: Floats, capacitance: Floats, static: Floats, time: Floats, joules: Floats) -> Floats:
+    """The largest real batch a processor can compute within `time` for `joules`, were there no clock limit."""
+    left = np.maximum(joules - static * time, 0.0)
+    in_time = np.cbrt(left * time**2 / (capacitance * cycles**3))
+    clock = np.cbrt(static / (2.0 * capacitance))
+    frugal = joules / (cycles * (capacitance * clock**2 + static / clock))
+    return np.where((clock > 0.0) & (frugal * cycles <= time * clock), frugal, in_time)
+
+
+def _most_batches(system: System, longest: Floats, rounds: Floats) -> Floats:
+    """The largest real batches within spans `longest`, shape (B, K): at full speed, and within the batteries.
+
+    A battery pays, in each of at least `rounds` rounds, for an upload in some time `t` and for computing in the rest:
+    concave in `t`, so a golden section finds the most. TDMA: the upload costs at least the least it can.
+    """
+    fleet = system.scenario.devices
+    fastest = np.zeros(len(fleet)) if system.tdma else system.span / system.exponent_max
+    most = (longest[:, None] - fastest) * fleet.max_clock_hz / system.cycles
+    which = np.flatnonzero(np.isfinite(fleet.battery_j))
+    if not len(which):
+        return most
+    cycles, noise, span = system.cycles[which], system.noise[which], system.span[which]
+    capacitance, static = fleet.capacitance[which], fleet.static_power_w[which]
+    speed, circuit = fleet.max_clock_hz[which] / cycles, fleet.circuit_power_w[which]
+    allowed = fleet.battery_j[which] / rounds[:, None]
+    whole = np.minimum(longest, 1e290)[:, None] + np.zeros(len(which))
+
+    def after(upload: Floats) -> Floats:
+        joules = allowed - upload * (noise * np.expm1(np.minimum(span / upload, 700.0)) + circuit)
+        time = np.maximum(whole - upload, 0.0)
+        paid = _paid_batch(cycles, capacitance, static, time, np.maximum(joules, 0.0))
+        return np.where(joules > 0.0, np.minimum(time * speed, paid), joules)
+
+    if system.tdma:
+        idle = upload_cost(circuit, noise, span, system.exponent_max[which])
+        paid = _paid_batch(cycles, capacitance, static, whole, np.maximum(allowed - idle, 0.0))
+        capped = np.minimum(most[:, which], paid)
+    else:
+        left = fastest[which] + np.zeros_like(whole)
+        right = np.maximum(whole, left)
+        capped = after(left)
+        for _ in range(75):
+            inner1, inner2 = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
+            value1, value2 = after(inner1), after(inner2)
+            capped = np.maximum(capped, np.maximum(value1, value2))
+            lower = value1 >= value2
+            right, left = np.where(lower, inner2, right), np.where(lower, left, inner1)
+    most[:, which] = np.where((rounds > 0.0)[:, None], np.minimum(capped, most[:, which]), most[:, which])
+    return most
 
 
 def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
@@ -227,16 +273,15 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     scenario = system.scenario
     fleet, server, delay = scenario.devices, scenario.server, scenario.budget.delay_s
     m1, m2, n1, n2, s1, s2 = boxes.T
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         time = np.maximum(delay - n1 * (s1 + system.down_s), 0.0) / m1
         joules = np.maximum(scenario.budget.energy_j - n1 * system.down_j, 0.0) / m1
-        fits = np.minimum(time * server.max_clock_hz / system.server_cycles, _paid_batch(system, time, joules))
+        fits = np.minimum(time * server.max_clock_hz / system.server_cycles, _server_paid(system, time, joules))
         fits = np.minimum(server.samples, np.floor(fits * (1.0 + SAME)))
         server_high = np.where(m1 > 0.0, fits, float(server.samples))
         least = m1 * system.server_cycles / server.max_clock_hz
         longest = np.where(n1 > 0.0, np.minimum(s2, (delay - least) / n1 - system.down_s), np.inf)
-        computing = longest[:, None] - (0.0 if system.tdma else system.span / system.exponent_max)
-        most = np.floor(computing * fleet.max_clock_hz / system.cycles * (1.0 + SAME))
+        most = np.floor(_most_batches(system, longest, n1) * (1.0 + SAME))
         high = np.minimum(fleet.samples, np.where((n1 > 0.0)[:, None], most, np.inf))
     empty = (server_high < 1.0) | np.any(high < 1.0, axis=1)
     server_high, high = np.maximum(server_high, 1.0), np.maximum(high, 1.0)

@@ -32,7 +32,6 @@ from pretune.planner.kernels.priced import (
     Region,
     most_batches,
     most_server_batch,
-    most_span,
     price,
 )
 from pretune.planner.kernels.rounds import bound_at, bound_over, coefficients
@@ -209,8 +208,10 @@ class Search:
         heap: list[tuple[float, int, Box]] = []
 
         def push(box: Box, bound: float, seen: int) -> None:
+            region = box.region
+            caps = most_batches(self.problem, region)
             for i in range(seen, len(self.pool)):
-                bound = max(bound, bound_over(self.problem, self.pool[i], box.region))
+                bound = max(bound, bound_over(self.problem, self.pool[i], region, caps))
                 if bound >= self.target:
                     self.used.add(i)
                     return
@@ -250,13 +251,16 @@ class Search:
                 continue
             m, n = map(float, rounds)
             alone = Region(m, m, n, n, box.s1, box.s2)
-            if all(bound_at(self.problem, prices, alone, m, n) < self.target for prices in self.pool):
+            caps = most_batches(self.problem, alone)
+            if all(bound_at(self.problem, prices, alone, caps, m, n) < self.target for prices in self.pool):
                 return rounds
         return None
 
     def _best_for(self, box: Box) -> list[int]:
         """The prices that bound a box best."""
-        scores = [bound_over(self.problem, prices, box.region) for prices in self.pool]
+        region = box.region
+        caps = most_batches(self.problem, region)
+        scores = [bound_over(self.problem, prices, region, caps) for prices in self.pool]
         return sorted(range(len(scores)), key=lambda i: -scores[i])[:_OWN]
 
     def _no_time(self, box: Box) -> bool:
@@ -284,7 +288,9 @@ class Search:
 
         def push(box: Box, bound: float, own: tuple[int, ...]) -> None:
             nonlocal count
-            scored = sorted(((bound_over(self.problem, pool[i], box.region), i) for i in own), reverse=True)
+            region = box.region
+            caps = most_batches(self.problem, region)
+            scored = sorted(((bound_over(self.problem, pool[i], region, caps), i) for i in own), reverse=True)
             if scored:
                 bound = max(bound, scored[0][0])
                 if scored[0][0] >= self.target:
@@ -309,7 +315,8 @@ class Search:
                 if prices is not None:
                     self._keep(prices, rounds)
                     own = (*own, len(pool) - 1)
-                    bound = max(bound, bound_over(self.problem, prices, box.region))
+                    region = box.region
+                    bound = max(bound, bound_over(self.problem, prices, region, most_batches(self.problem, region)))
                     if bound >= self.target:
                         self.used.add(own[-1])
                     break
@@ -341,7 +348,7 @@ class Search:
         server_high = most_server_batch(self.problem, region)
         if rounds[1] == 0:
             return self.problem.batches._replace(server_high=float(server_high)) if server_high >= 1.0 else None
-        high = most_batches(self.problem, min(most_span(self.problem, region), box.s2))
+        high = most_batches(self.problem, region)
         if (rounds[0] and server_high < 1.0) or np.any(high < low):
             return None
         return Batches(

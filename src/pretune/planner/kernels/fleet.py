@@ -115,7 +115,7 @@ def _idle_compute(d: Devices, k: int, low: float) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _idle_upload(d: Devices, k: int) -> float:
+def idle_upload(d: Devices, k: int) -> float:
     """The least joules that an upload can take."""
     if d.circuit[k] <= 0.0:
         return d.noise[k] * d.span[k]
@@ -134,7 +134,7 @@ def least_device_span(d: Devices, k: int, low: float, allowed: float, tdma: bool
         fastest += d.span[k] / d.exponent_max[k]
     if allowed >= HUGE:
         return fastest
-    idle = _idle_upload(d, k)
+    idle = idle_upload(d, k)
     if _idle_compute(d, k, low) + idle >= allowed * (1.0 - 1e-12):
         return math.inf
     left, right, span = 0.0, math.inf, fastest

@@ -18,8 +18,11 @@ import numpy as np
 from numba import njit
 
 from pretune.physics.types import Floats
-from pretune.planner.kernels.scalar import TINY, clock_at, sample_cost, upload_exponent
-from pretune.planner.problem import Problem, Server
+from pretune.planner.kernels.fleet import idle_upload
+from pretune.planner.kernels.scalar import HUGE, TINY, clock_at, sample_cost, upload_exponent
+from pretune.planner.problem import Devices, Problem, Server
+
+GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 class Prices(NamedTuple):
@@ -144,19 +147,64 @@ def most_server_batch(problem: Problem, region: Region) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def most_batch(problem: Problem, k: int, span: float) -> float:
-    """The largest whole batch that device `k` can compute within a span, at its fastest."""
+def most_batch(problem: Problem, k: int, span: float, rounds: float) -> float:
+    """The largest whole batch that device `k` can compute within a span: at its fastest, and within its battery.
+
+    Battery: ``max over t of b(span - t, battery/rounds - upload energy in t)``, concave in the upload time `t`, by
+    golden section. TDMA: the upload may take any time, so it costs at least the least an upload can.
+    """
     d = problem.devices
-    left = span if problem.limits.tdma else span - d.span[k] / d.exponent_max[k]
-    return min(problem.batches.high[k], np.floor(left * d.clock_max[k] / d.cycles[k] * (1.0 + 1e-9)))
+    fastest = 0.0 if problem.limits.tdma else d.span[k] / d.exponent_max[k]
+    most = (span - fastest) * d.clock_max[k] / d.cycles[k]
+    if d.battery[k] < HUGE and rounds > 0.0 and most > 0.0:
+        allowed = d.battery[k] / rounds
+        processor = Server(d.cycles[k], d.capacitance[k], d.clock_max[k], d.static[k])
+        if problem.limits.tdma:
+            most = min(most, most_paid_batch(processor, span, max(allowed - idle_upload(d, k), 0.0)))
+        else:
+            most = _most_battery_batch(d, k, processor, fastest, span, allowed)
+    return min(problem.batches.high[k], np.floor(most * (1.0 + 1e-9)))
 
 
 @njit(cache=True, error_model="numpy")
-def most_batches(problem: Problem, span: float) -> Floats:
-    """The largest whole batches that the devices can compute within a span, shape (K,)."""
+def _most_battery_batch(d: Devices, k: int, processor: Server, fastest: float, span: float, allowed: float) -> float:
+    left, right = fastest, min(span, HUGE)
+    best = 0.0
+    inner1, inner2 = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
+    value1 = _battery_batch(d, k, processor, inner1, span, allowed)
+    value2 = _battery_batch(d, k, processor, inner2, span, allowed)
+    best = max(_battery_batch(d, k, processor, fastest, span, allowed), value1, value2)
+    for _ in range(70):
+        if value1 >= value2:
+            right, inner2, value2 = inner2, inner1, value1
+            inner1 = right - GOLDEN * (right - left)
+            value1 = _battery_batch(d, k, processor, inner1, span, allowed)
+            best = max(best, value1)
+        else:
+            left, inner1, value1 = inner1, inner2, value2
+            inner2 = left + GOLDEN * (right - left)
+            value2 = _battery_batch(d, k, processor, inner2, span, allowed)
+            best = max(best, value2)
+    return best
+
+
+@njit(cache=True, error_model="numpy")
+def _battery_batch(d: Devices, k: int, processor: Server, upload: float, span: float, allowed: float) -> float:
+    """The largest batch when the upload takes `upload` seconds; below zero (how short it is) when that is too dear."""
+    joules = allowed - upload * (d.noise[k] * math.expm1(min(d.span[k] / upload, 700.0)) + d.circuit[k])
+    if joules <= 0.0:
+        return joules
+    time = max(span - upload, 0.0)
+    return min(time * processor.clock_max / processor.cycles, most_paid_batch(processor, time, joules))
+
+
+@njit(cache=True, error_model="numpy")
+def most_batches(problem: Problem, region: Region) -> Floats:
+    """The largest whole batches that the devices can compute in a region, shape (K,)."""
     most = np.empty(problem.batches.high.size)
+    longest = most_span(problem, region)
     for k in range(most.size):
-        most[k] = most_batch(problem, k, span)
+        most[k] = most_batch(problem, k, longest, region.n1)
     return most
 
 
@@ -169,15 +217,14 @@ def server_bill(problem: Problem, prices: Prices, most: float, m: float, psi0: f
 
 
 @njit(cache=True, error_model="numpy")
-def fleet_bill(problem: Problem, prices: Prices, least_span: float, longest_span: float, n: float, psi: float) -> float:
+def fleet_bill(problem: Problem, prices: Prices, least_span: float, most: Floats, n: float, psi: float) -> float:
     """The least that `n` fine-tuning rounds cost: noise, samples, uploads, broadcasts. Concave in (n, psi)."""
     if n <= 0.0:
         return 0.0
     batches, variance = problem.batches, problem.devices.variance
     bill = n * (prices.round_cost + prices.slack * least_span)
     for k in range(variance.size):
-        most = most_batch(problem, k, longest_span)
-        if most < batches.low[k]:
+        if most[k] < batches.low[k]:
             return math.inf
-        bill += cheapest(psi * variance[k], n * prices.sample_costs[k], batches.low[k], most)
+        bill += cheapest(psi * variance[k], n * prices.sample_costs[k], batches.low[k], most[k])
     return bill

@@ -15,7 +15,6 @@ from pretune.planner.kernels.priced import (
     Region,
     fleet_bill,
     most_server_batch,
-    most_span,
     server_bill,
 )
 from pretune.planner.problem import Problem
@@ -36,20 +35,20 @@ def coefficients(c: Floats, m: float, n: float) -> tuple[float, float, float, fl
 
 
 @njit(cache=True, error_model="numpy")
-def bound_at(problem: Problem, prices: Prices, region: Region, m: float, n: float) -> float:
-    """What the prices prove at one pair of rounds of a region."""
+def bound_at(problem: Problem, prices: Prices, region: Region, caps: Floats, m: float, n: float) -> float:
+    """What the prices prove at one pair of rounds of a region; `caps` are its `most_batches`."""
     weight, phi, psi0, psi = coefficients(problem.criterion, m, n)
     most = most_server_batch(problem, region)
     if m > 0.0 and most < problem.batches.server_low:
         return math.inf
     bill = server_bill(problem, prices, most, m, psi0)
-    bill += fleet_bill(problem, prices, region.s1, most_span(problem, region), n, psi)
+    bill += fleet_bill(problem, prices, region.s1, caps, n, psi)
     return (phi + bill - prices.budget) / weight
 
 
 @njit(cache=True, error_model="numpy")
-def bound_over(problem: Problem, prices: Prices, region: Region) -> float:
-    """What the prices prove for every pair of rounds in a region except (0, 0).
+def bound_over(problem: Problem, prices: Prices, region: Region, caps: Floats) -> float:
+    """What the prices prove for every pair of rounds in a region except (0, 0); `caps` are its `most_batches`.
 
     trajectory: at given prices the numerator is linear in the rounds and so is the weight; their quotient is
     least at a corner. final: the phi is convex in the rounds (where the gap is at least the floor that the shift
@@ -59,10 +58,10 @@ def bound_over(problem: Problem, prices: Prices, region: Region) -> float:
     c = problem.criterion
     m1, m2, n1, n2 = region.m1, region.m2, region.n1, region.n2
     if m1 == m2 and n1 == n2:
-        return bound_at(problem, prices, region, m1, n1)
+        return bound_at(problem, prices, region, caps, m1, n1)
     if c[0] == TRAJECTORY:
-        return _corners(problem, prices, region)
-    most, longest = most_server_batch(problem, region), most_span(problem, region)
+        return _corners(problem, prices, region, caps)
+    most = most_server_batch(problem, region)
     if most < problem.batches.server_low:
         return math.inf
     _, phi11, _, psi1 = coefficients(c, m1, n1)
@@ -71,8 +70,8 @@ def bound_over(problem: Problem, prices: Prices, region: Region) -> float:
     _, phi22, psi0_high, psi2 = coefficients(c, m2, n2)
     server1 = server_bill(problem, prices, most, m1, psi0_low)
     server2 = server_bill(problem, prices, most, m2, psi0_high)
-    fleet1 = fleet_bill(problem, prices, region.s1, longest, n1, psi1)
-    fleet2 = fleet_bill(problem, prices, region.s1, longest, n2, psi2)
+    fleet1 = fleet_bill(problem, prices, region.s1, caps, n1, psi1)
+    fleet2 = fleet_bill(problem, prices, region.s1, caps, n2, psi2)
     floor = min(min(phi11, phi12), min(phi21, phi22)) + min(server1, server2) + min(fleet1, fleet2)
     if c[1] >= c[2] and c[5] > -50.0 and c[6] > -50.0:
         m0, n0 = 0.5 * (m1 + m2), 0.5 * (n1 + n2)
@@ -87,21 +86,21 @@ def bound_over(problem: Problem, prices: Prices, region: Region) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _corners(problem: Problem, prices: Prices, region: Region) -> float:
+def _corners(problem: Problem, prices: Prices, region: Region, caps: Floats) -> float:
     """The least of the bound at the corners of a region; (0, 0) gives way to (1, 0) and (0, 1)."""
     m1, m2, n1, n2 = region.m1, region.m2, region.n1, region.n2
     least = math.inf
     if m1 == 0.0 and n1 == 0.0:
         if m2 >= 1.0:
-            least = min(least, bound_at(problem, prices, region, 1.0, 0.0))
+            least = min(least, bound_at(problem, prices, region, caps, 1.0, 0.0))
         if n2 >= 1.0:
-            least = min(least, bound_at(problem, prices, region, 0.0, 1.0))
+            least = min(least, bound_at(problem, prices, region, caps, 0.0, 1.0))
     else:
-        least = min(least, bound_at(problem, prices, region, m1, n1))
+        least = min(least, bound_at(problem, prices, region, caps, m1, n1))
     if m2 > m1 and m2 + n1 > 0.0:
-        least = min(least, bound_at(problem, prices, region, m2, n1))
+        least = min(least, bound_at(problem, prices, region, caps, m2, n1))
     if n2 > n1 and m1 + n2 > 0.0:
-        least = min(least, bound_at(problem, prices, region, m1, n2))
+        least = min(least, bound_at(problem, prices, region, caps, m1, n2))
     if m2 > m1 and n2 > n1:
-        least = min(least, bound_at(problem, prices, region, m2, n2))
+        least = min(least, bound_at(problem, prices, region, caps, m2, n2))
     return least
