@@ -80,6 +80,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     svg = target.read_text(encoding="utf-8")
     assert "<svg" in svg
     assert "<text" not in svg
+    assert "mathdefault" not in svg
     assert main(words) == 2
     assert "--force" in capsys.readouterr().err
     assert main([*words, "--force", "--json"]) == 0

@@ -25,6 +25,7 @@ def draw(scenario: Scenario, found: Sequence[FrontPoint], target: Path) -> None:
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     style: Any = {
         "svg.fonttype": "path",
@@ -49,6 +50,10 @@ def draw(scenario: Scenario, found: Sequence[FrontPoint], target: Path) -> None:
             axes.set_yscale("log")
             axes.set_xscale("log")
             axes.set_ylabel("objective")
+            for side in (axes.xaxis, axes.yaxis):
+                side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                side.set_minor_locator(NullLocator())
+                side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
             axes.grid(visible=True, color=_INK, alpha=0.25, linewidth=0.6)
             here = [point for point in planned if point.axis == axis]
             if axis == "grid":
