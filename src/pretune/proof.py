@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.bounds import SAME, Boxes, Priced, System, bound, number, priced, system_of
+from pretune.bounds import SAME, Boxes, Priced, System, bound, priced, system_of
 from pretune.errors import InputError
 from pretune.physics.types import Floats
 from pretune.plans import Plan
@@ -41,24 +41,22 @@ def most_rounds(system: System) -> tuple[float, float]:
     return float(m), float(n)
 
 
-def cover(
-    system: System, sets: Sequence[Priced], claim: float, spans: tuple[float, float] | None
-) -> tuple[bool, list[int]]:
+def cover(system: System, sets: Sequence[Priced], claim: float, cut_spans: bool) -> tuple[bool, list[int]]:
     """Whether the prices bound all rounds at `claim` or above, and which of them that took.
 
     Cuts what no prices bound in two, again and again; each box asks the price sets whose homes are nearest, and a box
-    that can't be cut asks all. `spans` is the range of spans to cut as well; None when the proof needs no such cuts.
+    that can't be cut asks all. `cut_spans`: whether the proof needs the spans of a fine-tuning round cut as well.
     """
     most_m, most_n = most_rounds(system)
-    s1, s2 = spans if spans is not None else (0.0, math.inf)
+    s1, s2 = _span_range(system) if cut_spans else (0.0, math.inf)
     boxes = np.array([[0.0, most_m, 0.0, most_n, s1, s2]])
     stacked = _stack(sets)
-    homes = _place(np.array([entry.home for entry in sets]), spans is not None)
+    homes = _place(np.array([entry.home for entry in sets]), cut_spans)
     needed: set[int] = set()
     for _ in range(MOST_LEVELS):
         boxes = boxes[(boxes[:, 1] > 0.0) | (boxes[:, 3] > 0.0)]
-        boxes = _open(system, stacked, boxes, _nearest(boxes, homes, spans is not None), claim, needed)
-        whole = _cuttable(boxes, spans is not None, system.tdma)
+        boxes = _open(system, stacked, boxes, _nearest(boxes, homes, cut_spans), claim, needed)
+        whole = _cuttable(boxes, cut_spans, system.tdma)
         everything = np.broadcast_to(np.arange(len(sets)), (int((~whole).sum()), len(sets)))
         if len(_open(system, stacked, boxes[~whole], everything, claim, needed)):
             return False, sorted(needed)
@@ -67,8 +65,17 @@ def cover(
             return True, sorted(needed)
         if len(boxes) > MOST_BOXES:
             break
-        boxes = _halves(boxes, spans is not None, system.tdma)
+        boxes = _halves(boxes, cut_spans, system.tdma)
     return False, sorted(needed)
+
+
+def _span_range(system: System) -> tuple[float, float]:
+    """The spans a fine-tuning round can have: one sample at full speed (TDMA: computing alone), up to the delay."""
+    least = system.cycles / system.scenario.devices.max_clock_hz
+    if not system.tdma:
+        least = least + system.span / system.exponent_max
+    shortest = float(least.max()) * (1.0 - SAME)
+    return shortest, max(system.scenario.budget.delay_s, 2.0 * shortest)
 
 
 def _stack(sets: Sequence[Priced]) -> Priced:
@@ -164,6 +171,10 @@ def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
     False and adds nothing.
     """
     certificate = plan.certificate or {}
+    unknown = sorted(set(certificate) - {"tolerance", "prices", "cut_spans"})
+    if unknown:
+        problems.append(f"plan.certificate.{unknown[0]}: is not a key of a certificate")
+        return False
     entries = certificate.get("prices")
     if entries is None:
         return False
@@ -173,7 +184,7 @@ def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
     system = system_of(scenario)
     try:
         sets = [priced(system, entry) for entry in entries if isinstance(entry, Mapping)]
-        spans = _spans(certificate)
+        cut_spans = _cuts_spans(certificate)
     except InputError as error:
         problems.append(str(error))
         return False
@@ -182,22 +193,17 @@ def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
         return False
     _check_multipliers(plan, system, sets[0], problems)
     claim = plan.lower_bound - SAME * abs(plan.lower_bound)
-    whole, _ = cover(system, sets, claim, spans)
+    whole, _ = cover(system, sets, claim, cut_spans)
     if not whole:
         problems.append(f"plan.lower_bound: the certificate's prices do not prove {plan.lower_bound!r}")
     return whole
 
 
-def _spans(certificate: Mapping[str, Any]) -> tuple[float, float] | None:
-    spans = certificate.get("spans")
-    if spans is None:
-        return None
-    if not isinstance(spans, list) or len(spans) != 2:
-        raise InputError("plan.certificate.spans: should hold two numbers")
-    s1, s2 = (number({"spans": s}, "spans") for s in spans)
-    if not 0.0 < s1 < s2:
-        raise InputError("plan.certificate.spans: should hold two positive numbers, the smaller first")
-    return s1, s2
+def _cuts_spans(certificate: Mapping[str, Any]) -> bool:
+    cut = certificate.get("cut_spans", False)
+    if not isinstance(cut, bool):
+        raise InputError(f"plan.certificate.cut_spans: holds {cut!r}, should hold true or false")
+    return cut
 
 
 def _check_multipliers(plan: Plan, system: System, first: Priced, problems: list[str]) -> None:

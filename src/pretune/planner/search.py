@@ -71,8 +71,8 @@ class Search:
     boxes: int = 0
     late: bool = False
     """Whether the deadline ended it."""
-    spans: tuple[float, float] | None = None
-    """The spans that had to be cut for the bound; None when cutting rounds was enough."""
+    cut_spans: bool = False
+    """Whether spans had to be cut for the bound; cutting rounds was enough otherwise."""
     _values: dict[tuple[int, int], float] = field(default_factory=dict)
     _solved: set[tuple[int, int]] = field(default_factory=set)
     _span: float = 0.0
@@ -280,7 +280,8 @@ class Search:
         """Boxes of rounds and spans, best bound first, each against its own prices and those it inherits."""
         self.floor = math.inf
         d, limits = self.problem.devices, self.problem.limits
-        least = least_span(d, limits, self.problem.batches.low, 1.0) if self.most[1] else 1.0
+        bare = d._replace(battery=np.full_like(d.battery, np.inf))
+        least = (1.0 - 1e-9) * least_span(bare, limits, self.problem.batches.low, 1.0)
         start = Box(0, self.within[0], 0, self.within[1], float(least), max(limits.delay, 2.0 * float(least)))
         heap: list[tuple[float, int, Box, tuple[int, ...]]] = []
         before, pool = self.proven, self.pool
@@ -339,7 +340,7 @@ class Search:
                 break
         self.proven = max(before, min([self.target, *(entry[0] for entry in heap)]))
         if self.proven > before:
-            self.spans = (start.s1, start.s2)
+            self.cut_spans = True
 
     def _within(self, box: Box, rounds: tuple[int, int]) -> Batches | None:
         """The ranges of the batches at a pair of rounds of a box; None where they are empty."""

@@ -173,11 +173,10 @@ def _certificate(
     if len(scenario.devices) <= MOST_CERTIFIED:
         entries = [first, *(_entry(search.pool[i], search.homes[i]) for i in sorted(search.used))]
         sets = [priced(system, entry) for entry in entries]
-        whole, needed = cover(system, sets, lower - 0.5 * SAME * abs(lower), search.spans)
+        whole, needed = cover(system, sets, lower - 0.5 * SAME * abs(lower), search.cut_spans)
         if whole:
             certificate["prices"] = [first, *(entries[i] for i in needed if i > 0)]
-            if search.spans is not None:
-                certificate["spans"] = list(search.spans)
+            certificate["cut_spans"] = search.cut_spans
     exact = priced(system, first)
     return certificate, {"energy_j": -exact.energy / weight, "delay_s": -exact.delay / weight}
 
