@@ -52,21 +52,24 @@ def cover(system: System, sets: Sequence[Priced], claim: float, cut_spans: bool)
     boxes = np.array([[0.0, most_m, 0.0, most_n, s1, s2]])
     stacked = _stack(sets)
     homes = _place(np.array([entry.home for entry in sets]), cut_spans)
-    needed: set[int] = set()
+    # how many boxes each set has settled: the sets that did most are asked by every box
+    settled: Order = np.zeros(len(sets), dtype=np.intp)
     for _ in range(MOST_LEVELS):
         boxes = boxes[(boxes[:, 1] > 0.0) | (boxes[:, 3] > 0.0)]
-        boxes = _open(system, stacked, boxes, _nearest(boxes, homes, cut_spans), claim, needed)
+        proven = np.argsort(-settled, kind="stable")[:ASKED]
+        asked = np.hstack([_nearest(boxes, homes, cut_spans), np.broadcast_to(proven, (len(boxes), len(proven)))])
+        boxes = _open(system, stacked, boxes, asked, claim, settled)
         whole = _cuttable(boxes, cut_spans, system.tdma)
         everything = np.broadcast_to(np.arange(len(sets)), (int((~whole).sum()), len(sets)))
-        if len(_open(system, stacked, boxes[~whole], everything, claim, needed)):
-            return False, sorted(needed)
+        if len(_open(system, stacked, boxes[~whole], everything, claim, settled)):
+            return False, np.flatnonzero(settled).tolist()
         boxes = boxes[whole]
         if not len(boxes):
-            return True, sorted(needed)
+            return True, np.flatnonzero(settled).tolist()
         if len(boxes) > MOST_BOXES:
             break
         boxes = _halves(boxes, cut_spans, system.tdma)
-    return False, sorted(needed)
+    return False, np.flatnonzero(settled).tolist()
 
 
 def _span_range(system: System) -> tuple[float, float]:
@@ -84,20 +87,23 @@ def _stack(sets: Sequence[Priced]) -> Priced:
     return Priced(**columns, home=(0.0, 0.0, 0.0))
 
 
-def _open(system: System, stacked: Priced, boxes: Boxes, asked: Order, claim: float, needed: set[int]) -> Boxes:
-    """The boxes that none of the price sets they ask (rows of `asked`, in order) bound at the claim."""
+def _open(system: System, stacked: Priced, boxes: Boxes, asked: Order, claim: float, settled: Order) -> Boxes:
+    """The boxes that none of the price sets they ask (rows of `asked`, in order) bound at the claim.
+
+    Counts in `settled` the boxes that each set did settle.
+    """
     rows = max(1, MOST_CELLS // len(system.cycles))
     left = np.arange(len(boxes))
     for rank in range(asked.shape[1]):
-        settled = np.zeros(len(left), dtype=bool)
+        done = np.zeros(len(left), dtype=bool)
         for at in range(0, len(left), rows):
             some = left[at : at + rows]
             which = asked[some, rank]
             taken = {key: value[which] for key, value in vars(stacked).items() if key != "home"}
             found = bound(system, Priced(**taken, home=stacked.home), boxes[some])
-            settled[at : at + rows] = found >= claim
-            needed.update(np.unique(which[found >= claim]).tolist())
-        left = left[~settled]
+            done[at : at + rows] = found >= claim
+            np.add.at(settled, which[found >= claim], 1)
+        left = left[~done]
         if not len(left):
             break
     return boxes[left]

@@ -205,25 +205,27 @@ class Search:
 
     def _cut_rounds(self) -> None:
         """Boxes of rounds, best bound first, each against every price in the pool."""
-        heap: list[tuple[float, int, Box]] = []
+        heap: list[tuple[float, int, Box, int]] = []
 
-        def push(box: Box, bound: float, seen: int) -> None:
+        def push(box: Box, bound: float, seen: int, by: int) -> None:
             region = box.region
             caps = most_batches(self.problem, region)
             for i in range(seen, len(self.pool)):
-                bound = max(bound, bound_over(self.problem, self.pool[i], region, caps))
+                proven = bound_over(self.problem, self.pool[i], region, caps)
+                if proven > bound:
+                    bound, by = proven, i
                 if bound >= self.target:
-                    self.used.add(i)
+                    self.used.add(by)
                     return
             if (box.m2, box.n2) != (0, 0):
-                heapq.heappush(heap, (bound, len(self.pool), box))
+                heapq.heappush(heap, (bound, len(self.pool), box, by))
 
-        push(Box(0, self.within[0], 0, self.within[1], 0.0, math.inf), -math.inf, 0)
+        push(Box(0, self.within[0], 0, self.within[1], 0.0, math.inf), -math.inf, 0, 0)
         while heap and self.boxes < MOST_BOXES and heap[0][0] < self.target:
-            bound, seen, box = heapq.heappop(heap)
+            bound, seen, box, by = heapq.heappop(heap)
             self.boxes += 1
             if seen < len(self.pool):
-                push(box, bound, seen)
+                push(box, bound, seen, by)
                 continue
             probe = self._open_pair(box)
             if probe is not None:
@@ -232,16 +234,18 @@ class Search:
                 prices = self._solve(probe, self._within(Box(m, m, n, n, 0.0, math.inf), probe))
                 if prices is not None:
                     self._keep(prices, probe)
-                push(box, bound, seen)
+                push(box, bound, seen, by)
             elif not box.single:
                 for half in box.halve_rounds():
-                    push(half, bound, 0)
+                    push(half, bound, 0, by)
             elif not self._no_time(box):
                 self.used.update(range(len(self.pool)) if len(self.pool) <= 64 else self._best_for(box))
                 self.floor = min(self.floor, bound)
             if self._out_of_time():
                 break
-        self.proven = max(self.proven, min([self.target, *(bound for bound, _, _ in heap)]))
+        # what is left in the heap is bounded too, and the proof has to say by what
+        self.used.update(entry[3] for entry in heap)
+        self.proven = max(self.proven, min([self.target, *(entry[0] for entry in heap)]))
 
     def _open_pair(self, box: Box) -> tuple[int, int] | None:
         """A pair of the box, not yet solved, that no prices settle though they were asked for it alone."""
@@ -294,8 +298,8 @@ class Search:
             scored = sorted(((bound_over(self.problem, pool[i], region, caps), i) for i in own), reverse=True)
             if scored:
                 bound = max(bound, scored[0][0])
-                if scored[0][0] >= self.target:
-                    self.used.add(scored[0][1])
+            if bound >= self.target:
+                self.used.update(i for _, i in scored[:_OWN])
             if bound < self.target and (box.m2, box.n2) != (0, 0):
                 count += 1
                 heapq.heappush(heap, (bound, count, box, tuple(i for _, i in scored[:_OWN])))
@@ -338,6 +342,8 @@ class Search:
                     push(half, bound, own)
             if self._out_of_time():
                 break
+        for entry in heap:
+            self.used.update(entry[3])
         self.proven = max(before, min([self.target, *(entry[0] for entry in heap)]))
         if self.proven > before:
             self.cut_spans = True
