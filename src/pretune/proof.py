@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,7 +176,7 @@ def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
     False and adds nothing.
     """
     certificate = plan.certificate or {}
-    unknown = sorted(set(certificate) - {"tolerance", "prices", "cut_spans"})
+    unknown = sorted(set(certificate) - {"tolerance", "prices"})
     if unknown:
         problems.append(f"plan.certificate.{unknown[0]}: is not a key of a certificate")
         return False
@@ -190,7 +189,6 @@ def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
     system = system_of(scenario)
     try:
         sets = [priced(system, entry) for entry in entries if isinstance(entry, Mapping)]
-        cut_spans = _cuts_spans(certificate)
     except InputError as error:
         problems.append(str(error))
         return False
@@ -199,17 +197,10 @@ def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
         return False
     _check_multipliers(plan, system, sets[0], problems)
     claim = plan.lower_bound - SAME * abs(plan.lower_bound)
-    whole, _ = cover(system, sets, claim, cut_spans)
+    whole = cover(system, sets, claim, False)[0] or cover(system, sets, claim, True)[0]
     if not whole:
         problems.append(f"plan.lower_bound: the certificate's prices do not prove {plan.lower_bound!r}")
     return whole
-
-
-def _cuts_spans(certificate: Mapping[str, Any]) -> bool:
-    cut = certificate.get("cut_spans", False)
-    if not isinstance(cut, bool):
-        raise InputError(f"plan.certificate.cut_spans: holds {cut!r}, should hold true or false")
-    return cut
 
 
 def _check_multipliers(plan: Plan, system: System, first: Priced, problems: list[str]) -> None:

@@ -78,17 +78,18 @@ def clashing_limits(problem: Problem, names: Sequence[str]) -> tuple[str, ...]:
     """An irreducible set of limits that no plan can meet together; lifting any one of them makes a plan possible.
 
     `names` are the devices' names. The limits are called energy, delay, clock:server, clock:<device>,
-    power:<device> and battery:<device>. Found by QuickXplain (Junker, AAAI 2004), a stage at a time: both stages
-    have to fail, so their clashes add up.
+    power:<device> and battery:<device>. Found by QuickXplain (Junker, AAAI 2004) over the limits of both stages
+    together, because a plan is possible as soon as either stage is.
     """
-    found: list[str] = []
-    for stage in STAGES:
-        limits = _limits_of(problem, stage)
-        if _fits_with(problem, stage, ()):
-            # with every limit lifted it would fit: some of them clash
-            keep = _quick_explain(lambda kept, stage=stage: _fits_with(problem, stage, kept), (), (), limits)  # type: ignore[misc]
-            found += [_name(limit, names) for limit in limits if limit in set(keep)]
-    return tuple(dict.fromkeys(found))
+
+    def fits(kept: Sequence[Limit]) -> bool:
+        return any(_fits_with(problem, stage, kept) for stage in STAGES)
+
+    limits = tuple(dict.fromkeys(limit for stage in reversed(STAGES) for limit in _limits_of(problem, stage)))
+    if not fits(()):
+        return ()
+    keep = set(_quick_explain(fits, (), (), limits))
+    return tuple(_name(limit, names) for limit in limits if limit in keep)
 
 
 Limit = tuple[str, int]

@@ -176,7 +176,6 @@ def _certificate(
         whole, needed = cover(system, sets, lower - 0.5 * SAME * abs(lower), search.cut_spans)
         if whole:
             certificate["prices"] = [first, *(entries[i] for i in needed if i > 0)]
-            certificate["cut_spans"] = search.cut_spans
     exact = priced(system, first)
     return certificate, {"energy_j": -exact.energy / weight, "delay_s": -exact.delay / weight}
 

@@ -72,8 +72,6 @@ def written(task: Task, pretrain: PretrainStage, finetune: FinetuneStage, *, lat
     known = joint.certificate or {}
     if len(scenario.devices) <= MOST_CERTIFIED and known.get("prices"):
         certificate["prices"] = [entry, *known["prices"]]
-        if "cut_spans" in known:
-            certificate["cut_spans"] = known["cut_spans"]
     exact = priced(system_of(scenario), entry)
     weight = float(criterion.at(float(rounds[0]), float(rounds[1])).weight)
     plan = Plan(
