@@ -82,10 +82,10 @@ def may_stand(path: Path, value: Any, other: Any) -> bool:
     """What a tampered plan may keep its check with.
 
     Any prices prove some bound, so a changed price, or one less, may still prove the same; where the prices were found
-    is a hint, and so is the range of spans that the proof cuts. The tolerance is the plan's own choice, told to three
+    is a hint, and so is whether the proof has to cut spans. The tolerance is the plan's own choice, told to three
     digits.
     """
-    if path[:2] in (("certificate", "prices"), ("certificate", "spans")):
+    if path[:2] in (("certificate", "prices"), ("certificate", "cut_spans")):
         return True
     return path == ("certificate", "tolerance") and abs(other / value - 1.0) < 1e-4
 
@@ -166,7 +166,7 @@ def worse(scenario: Scenario, answer: Plan) -> Plan:
     )
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "final, side by side"])  # that one takes minutes
 def test_a_bound_that_is_false_fails(name: str) -> None:
     """A worse plan that claims to be optimal, all its figures consistent, meets prices that prove less."""
     scenario, answer = planned(name)
@@ -180,13 +180,12 @@ def test_a_bound_that_is_false_fails(name: str) -> None:
     certify.check(restated(answer, lower_bound=answer.lower_bound - 1e-7 * answer.objective), scenario)
 
 
-@pytest.mark.xfail(reason="the certificate's spans are trusted: a range that leaves spans out proves any bound")
 @pytest.mark.parametrize("name", ["final, side by side", "final, taking turns"])
 @pytest.mark.parametrize("spans", [[1e-30, 1e-29], [1e9, 2e9]])
 def test_spans_that_leave_out_what_can_happen_prove_nothing(name: str, spans: list[float]) -> None:
     """The certificate must not choose which rounds' spans are looked at."""
     scenario, answer = planned(name)
-    certificate = {**(answer.certificate or {}), "spans": spans}
+    certificate = {**(answer.certificate or {}), "spans": spans, "cut_spans": True}
     assert answer.finetune is not None
     assert answer.finetune.rounds > 0
     forged = restated(answer, lower_bound=answer.objective, certificate=certificate)
@@ -194,7 +193,6 @@ def test_spans_that_leave_out_what_can_happen_prove_nothing(name: str, spans: li
         certify.check(forged, scenario)
 
 
-@pytest.mark.xfail(reason="the plan's list of defaults is compared, though the digest is the same")
 def test_the_same_scenario_written_another_way_is_no_mismatch() -> None:
     """Equal digests are the same scenario: which keys took a default must not matter."""
     scenario = draw(1).scenario

@@ -112,7 +112,6 @@ def test_a_clash_needs_no_other_limits(kind: str, seed: int) -> None:
     assert not feasible(under(scenario, clash_of(scenario)))
 
 
-@pytest.mark.xfail(strict=False, reason="the clashes of both stages are joined, and may hold a smaller one together")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(4))
 def test_a_clash_needs_each_of_its_limits(kind: str, seed: int) -> None:

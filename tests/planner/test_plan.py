@@ -21,7 +21,7 @@ from pretune.planner.problem import build
 from pretune.plans import Plan, Status
 from pretune.scenario import Scenario
 
-TIME_LIMIT = 5.0
+TIME_LIMIT = 2.0
 
 
 def checked(scenario: Scenario, **options: Any) -> Plan:
@@ -121,15 +121,15 @@ def test_small_problems_exhaustively(seed: int) -> None:
 @pytest.mark.parametrize("name", ODDITIES)
 def test_odd_scenarios(name: str) -> None:
     for seed in range(2):
-        checked(odd(name, seed, count=(1, 3)[seed]), time_limit=2.0)
+        checked(odd(name, seed, count=(1, 3)[seed], batteries=False), time_limit=1.0, tolerance=1e-3)
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10**6), name=st.sampled_from([None, *ODDITIES]), small=st.booleans())
 def test_any_scenario(seed: int, name: str | None, small: bool) -> None:
     """The bound is below the objective, the check passes, nothing warns, nothing hangs."""
     scenario = odd(name, seed, small=small) if name else draw(seed, small=small).scenario
-    checked(scenario, time_limit=1.0)
+    checked(scenario, time_limit=1.0, tolerance=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -138,7 +138,7 @@ def test_the_gap_is_small(seed: int) -> None:
     assert checked(drawn.scenario).relative_gap <= 1e-3
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_plan_is_no_worse_than_the_rounds_it_was_drawn_for(seed: int) -> None:
     drawn = draw(seed + 900, count=3)
     fleet = drawn.scenario.devices
