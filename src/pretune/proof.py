@@ -18,7 +18,7 @@ from pretune.physics.types import Floats
 from pretune.plans import Plan
 from pretune.scenario import Scenario
 
-MOST_BOXES = 200_000
+MOST_BOXES = 50_000
 MOST_LEVELS = 400
 MOST_CELLS = 2_000_000
 """What a proof may cost: boxes open at a time, cuts in a row, array cells at a time."""
