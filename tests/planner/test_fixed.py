@@ -253,3 +253,22 @@ def test_a_little_more_than_the_least_energy_is_enough() -> None:
         for factor, expected in ((1.0 + 1e-9, SOLVED), (1.0 - 1e-9, ENERGY_SHORT)):
             limits = problem.limits._replace(energy=least * factor)
             assert solved(problem._replace(limits=limits), m, n)[0] == expected
+
+
+@pytest.mark.parametrize("access", ["fdma", "tdma"])
+def test_data_that_no_batch_reaches_for_change_nothing(access: str) -> None:
+    """Halving data sets of which less than half is used: the limit was slack, and stays so."""
+    halved = 0
+    for seed in range(12):
+        drawn = draw(seed + 600, access=access, stages="both", energy="tight", batteries=False)
+        problem, _ = build(drawn.scenario)
+        m, n = map(float, drawn.rounds)
+        _, point = solved(problem, m, n)
+        high = np.where(
+            point.batch < 0.45 * problem.batches.high, np.ceil(0.5 * problem.batches.high), problem.batches.high
+        )
+        halved += int((high < problem.batches.high).sum())
+        status, again = solved(problem._replace(batches=problem.batches._replace(high=high)), m, n)
+        assert status == SOLVED
+        assert again.scalars[8] == pytest.approx(point.scalars[8], rel=1e-10)
+    assert halved > 5
