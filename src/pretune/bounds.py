@@ -49,6 +49,11 @@ class System:
         """Whether uploads take turns."""
         return self.scenario.radio.access is Access.TDMA
 
+    @property
+    def up_s(self) -> float:
+        """Seconds that all uploads take at the least where they take turns; zero where they don't."""
+        return float((self.span / self.exponent_max).sum()) if self.tdma else 0.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Priced:
@@ -223,11 +228,22 @@ def _paid_batch(cycles: Floats, capacitance: Floats, static: Floats, time: Float
     return np.where((clock > 0.0) & (frugal * cycles <= time * clock), frugal, in_time)
 
 
-def _most_batches(system: System, longest: Floats, rounds: Floats) -> Floats:
+def _upload_within(time: Floats, circuit: Floats, noise: Floats, span: Floats, exponent_max: Floats) -> Floats:
+    """The least joules of an upload that takes at most `time` seconds, shape (B, K): convex in the time it takes."""
+    idle = np.broadcast_to(upload_cost(circuit, noise, span, exponent_max), time.shape)
+    x = np.minimum(span / time, exponent_max)
+    hurried = span / x * (noise * np.expm1(x) + circuit)
+    # longer than the cheapest upload would take, `time` is no limit
+    binds = (x > 1e-9) & (circuit <= noise * (x * np.exp(x) - np.expm1(x)))
+    return np.where(binds, hurried, idle)
+
+
+def _most_batches(system: System, longest: Floats, spare: Floats, rounds: Floats) -> Floats:
     """The largest real batches within spans `longest`, shape (B, K): at full speed, and within the batteries.
 
     A battery pays, in each of at least `rounds` rounds, for an upload in some time `t` and for computing in the rest:
-    concave in `t`, so a golden section finds the most. TDMA: the upload costs at least the least it can.
+    concave in `t`, so a golden section finds the most. TDMA: the upload has a time of its own, at most `spare`
+    seconds more than the least.
     """
     fleet = system.scenario.devices
     fastest = np.zeros(len(fleet)) if system.tdma else system.span / system.exponent_max
@@ -248,7 +264,8 @@ def _most_batches(system: System, longest: Floats, rounds: Floats) -> Floats:
         return np.where(joules > 0.0, np.minimum(time * speed, paid), joules)
 
     if system.tdma:
-        idle = upload_cost(circuit, noise, span, system.exponent_max[which])
+        most_time = span / system.exponent_max[which] + np.maximum(spare, 0.0)[:, None]
+        idle = _upload_within(most_time, circuit, noise, span, system.exponent_max[which])
         paid = _paid_batch(cycles, capacitance, static, whole, np.maximum(allowed - idle, 0.0))
         capped = np.minimum(most[:, which], paid)
     else:
@@ -274,14 +291,15 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     fleet, server, delay = scenario.devices, scenario.server, scenario.budget.delay_s
     m1, m2, n1, n2, s1, s2 = boxes.T
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        time = np.maximum(delay - n1 * (s1 + system.down_s), 0.0) / m1
+        time = np.maximum(delay - n1 * (s1 + system.down_s + system.up_s), 0.0) / m1
         joules = np.maximum(scenario.budget.energy_j - n1 * system.down_j, 0.0) / m1
         fits = np.minimum(time * server.max_clock_hz / system.server_cycles, _server_paid(system, time, joules))
         fits = np.minimum(server.samples, np.floor(fits * (1.0 + SAME)))
         server_high = np.where(m1 > 0.0, fits, float(server.samples))
         least = m1 * system.server_cycles / server.max_clock_hz
-        longest = np.where(n1 > 0.0, np.minimum(s2, (delay - least) / n1 - system.down_s), np.inf)
-        most = np.floor(_most_batches(system, longest, n1) * (1.0 + SAME))
+        whole = np.where(n1 > 0.0, (delay - least) / n1 - system.down_s - system.up_s, np.inf)
+        most = _most_batches(system, np.minimum(s2, whole), whole - s1, n1)
+        most = np.floor(most * (1.0 + SAME))
         high = np.minimum(fleet.samples, np.where((n1 > 0.0)[:, None], most, np.inf))
     empty = (server_high < 1.0) | np.any(high < 1.0, axis=1)
     server_high, high = np.maximum(server_high, 1.0), np.maximum(high, 1.0)

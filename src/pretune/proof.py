@@ -24,6 +24,8 @@ MOST_CELLS = 2_000_000
 """What a proof may cost: boxes open at a time, cuts in a row, array cells at a time."""
 ASKED = 10
 """How many price sets a box asks before it is cut."""
+LITTLE = 0.02
+"""A cut that brings less than this share of what is missing brings nothing."""
 
 Order = NDArray[np.intp]
 
@@ -57,17 +59,18 @@ def cover(system: System, sets: Sequence[Priced], claim: float, cut_spans: bool)
         boxes = boxes[(boxes[:, 1] > 0.0) | (boxes[:, 3] > 0.0)]
         proven = np.argsort(-settled, kind="stable")[:ASKED]
         asked = np.hstack([_nearest(boxes, homes, cut_spans), np.broadcast_to(proven, (len(boxes), len(proven)))])
-        boxes = _open(system, stacked, boxes, asked, claim, settled)
+        boxes, best, which = _open(system, stacked, boxes, asked, claim, settled)
         whole = _cuttable(boxes, cut_spans, system.tdma)
         everything = np.broadcast_to(np.arange(len(sets)), (int((~whole).sum()), len(sets)))
-        if len(_open(system, stacked, boxes[~whole], everything, claim, settled)):
+        if len(_open(system, stacked, boxes[~whole], everything, claim, settled)[0]):
             return False, np.flatnonzero(settled).tolist()
-        boxes = boxes[whole]
+        boxes, best, which = boxes[whole], best[whole], which[whole]
         if not len(boxes):
             return True, np.flatnonzero(settled).tolist()
         if len(boxes) > MOST_BOXES:
             break
-        boxes = _halves(boxes, cut_spans, system.tdma)
+        across = _cut_across(system, stacked, boxes, best, which, claim)
+        boxes = _halves(boxes, across, cut_spans, system.tdma)
     return False, np.flatnonzero(settled).tolist()
 
 
@@ -86,26 +89,37 @@ def _stack(sets: Sequence[Priced]) -> Priced:
     return Priced(**columns, home=(0.0, 0.0, 0.0))
 
 
-def _open(system: System, stacked: Priced, boxes: Boxes, asked: Order, claim: float, settled: Order) -> Boxes:
+def _open(
+    system: System, stacked: Priced, boxes: Boxes, asked: Order, claim: float, settled: Order
+) -> tuple[Boxes, Floats, Order]:
     """The boxes that none of the price sets they ask (rows of `asked`, in order) bound at the claim.
 
-    Counts in `settled` the boxes that each set did settle.
+    With the best bound of each, and the set that it is from. Counts in `settled` the boxes that each set did settle.
     """
-    rows = max(1, MOST_CELLS // len(system.cycles))
     left = np.arange(len(boxes))
+    best, by = np.full(len(boxes), -np.inf), np.zeros(len(boxes), dtype=np.intp)
     for rank in range(asked.shape[1]):
-        done = np.zeros(len(left), dtype=bool)
-        for at in range(0, len(left), rows):
-            some = left[at : at + rows]
-            which = asked[some, rank]
-            taken = {key: value[which] for key, value in vars(stacked).items() if key != "home"}
-            found = bound(system, Priced(**taken, home=stacked.home), boxes[some])
-            done[at : at + rows] = found >= claim
-            np.add.at(settled, which[found >= claim], 1)
+        which = asked[left, rank]
+        found = _bounds(system, stacked, boxes[left], which)
+        done = found >= claim
+        np.add.at(settled, which[done], 1)
+        better = found > best[left]
+        best[left[better]], by[left[better]] = found[better], which[better]
         left = left[~done]
         if not len(left):
             break
-    return boxes[left]
+    return boxes[left], best[left], by[left]
+
+
+def _bounds(system: System, stacked: Priced, boxes: Boxes, which: Order) -> Floats:
+    """What price set `which[i]` proves for box `i`."""
+    rows = max(1, MOST_CELLS // len(system.cycles))
+    found = np.empty(len(boxes))
+    for at in range(0, len(boxes), rows):
+        some = slice(at, at + rows)
+        taken = {key: value[which[some]] for key, value in vars(stacked).items() if key != "home"}
+        found[some] = bound(system, Priced(**taken, home=stacked.home), boxes[some])
+    return found
 
 
 def _place(points: Floats, by_span: bool) -> Floats:
@@ -146,15 +160,41 @@ def _span_widths(boxes: Boxes, by_span: bool, tdma: bool) -> Floats:
     return widths
 
 
-def _halves(boxes: Boxes, by_span: bool, tdma: bool) -> Boxes:
-    """Each box cut in two along its (logarithmically) widest side."""
+def _cut_across(
+    system: System, stacked: Priced, boxes: Boxes, best: Floats, which: Order, claim: float
+) -> NDArray[np.bool_]:
+    """Which boxes to cut in the fine-tuning rounds rather than the others.
+
+    Where the two halves come nearer to the claim, by the prices that bound the box best; the relatively longer side
+    where neither cut brings anything.
+    """
+    m1, m2, n1, n2 = boxes.T[:4]
+    across: NDArray[np.bool_] = np.log((n2 + 1.0) / (n1 + 1.0)) > np.log((m2 + 1.0) / (m1 + 1.0))
+    both = np.flatnonzero((m1 < m2) & (n1 < n2))
+    if not len(both):
+        return across
+    some, own, from_ = boxes[both], which[both], best[both]
+    gains = np.zeros((2, len(both)))
+    for stage, low in enumerate((0, 2)):
+        middle = _between(some[:, low], some[:, low + 1])
+        first, second = some.copy(), some.copy()
+        first[:, low + 1], second[:, low] = middle, middle + 1.0
+        for part in (first, second):
+            gains[stage] += np.clip(_bounds(system, stacked, part, own), from_, claim) - from_
+    telling = gains.max(axis=0) > LITTLE * (claim - from_)
+    across[both[telling]] = (gains[1] > gains[0])[telling]
+    return across
+
+
+def _halves(boxes: Boxes, across: NDArray[np.bool_], by_span: bool, tdma: bool) -> Boxes:
+    """Each box cut in two: in its span where that is wide, else in its rounds (of fine-tuning if `across`)."""
     m1, m2, n1, n2, s1, s2 = boxes.T
     wide_m, wide_n = np.log((m2 + 1.0) / (m1 + 1.0)), np.log((n2 + 1.0) / (n1 + 1.0))
     wide = np.maximum(wide_m, wide_n)
     wide_s = _span_widths(boxes, by_span, tdma)
     cut_s = (wide_s > 0.0) & ((wide == 0.0) | (wide_s > np.maximum(4.0 * wide * wide, 0.5 * wide)))
-    cut_m = ~cut_s & (wide_m >= wide_n)
-    cut_n = ~cut_s & ~cut_m
+    cut_m = ~cut_s & ~across
+    cut_n = ~cut_s & across
     first, second = boxes.copy(), boxes.copy()
     first[cut_s, 5] = second[cut_s, 4] = np.sqrt(s1 * s2)[cut_s] if by_span else 0.0
     for cut, low in ((cut_m, 0), (cut_n, 2)):

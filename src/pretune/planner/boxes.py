@@ -1,4 +1,4 @@
-"""Boxes of rounds and spans, how they are cut, and steps from a pair of rounds to its neighbours."""
+"""Boxes of rounds and spans, and how they are cut."""
 
 from __future__ import annotations
 
@@ -60,19 +60,3 @@ class Box:
 def between(a: int, b: int) -> int:
     """A whole number in [a, b - 1] near the geometric mean."""
     return min(max(math.isqrt((a + 1) * (b + 1)) - 1, a), b - 1)
-
-
-def compass(step: float) -> tuple[tuple[float, float], ...]:
-    """Factors that lead a step up, down or across in the rounds of both stages."""
-    back = 1.0 / step
-    return ((step, 1.0), (back, 1.0), (1.0, step), (1.0, back), (step, back), (back, step))
-
-
-def scaled(rounds: int, factor: float) -> int:
-    """`rounds` times `factor`, at least one away when the factor is not one (and at least 0)."""
-    if factor == 1.0:
-        return rounds
-    scaled = round(rounds * factor)
-    if scaled == rounds:
-        scaled += 1 if factor > 1.0 else -1
-    return max(scaled, 0)

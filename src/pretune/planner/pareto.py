@@ -1,8 +1,7 @@
 """Fronts between energy, delay and objective: the same scenario planned under other budgets.
 
 A sweep goes upwards in its budget. Each search starts with the last one's decision, which still fits, so the objective
-never rises along a sweep, and looks around its rounds instead of over a coarse grid. (The last one's prices would prove
-something as well, but measured on examples/digits.yaml they made the searches slower: every box asks all of them.)
+never rises along a sweep, and from its rounds instead of a coarse grid.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from pretune.errors import InputError
-from pretune.planner.boxes import compass, scaled
 from pretune.planner.infeasible import STAGES, fits_one_round, least_delay, least_energy
 from pretune.planner.problem import Problem, build
 from pretune.planner.search import Search
@@ -41,39 +39,6 @@ class FrontPoint:
     delay_s: float
     plan: Plan | None
     planning_s: float
-
-
-@dataclass
-class WarmSearch(Search):
-    """A search that may start from the end of another one, under smaller budgets."""
-
-    before: Search | None = None
-    _start: tuple[int, int] | None = field(default=None)
-
-    def __post_init__(self) -> None:
-        if self.before is None or self.before.best is None:
-            return
-        self.best = self.before.best
-        self._start = self.best.rounds
-        self.before = None  # or every search would keep all those before it
-
-    def _look_around(self) -> None:
-        if self._start is None:
-            super()._look_around()
-            return
-        most_m, most_n = self.most
-        rounds, step = self._start, 1.6
-        while step > 1.004:
-            around = {(scaled(rounds[0], f), scaled(rounds[1], g)) for f, g in compass(step)}
-            around = {(min(a, most_m), min(b, most_n)) for a, b in around} - {(0, 0)}
-            trials = {pair: self._value(pair) for pair in sorted(around)}
-            best = min(trials, key=lambda pair: (trials[pair], pair))
-            if trials[best] < self._value(rounds):
-                rounds = best
-            else:
-                step = step**0.4
-        self._solve(rounds)
-        self._solve(self._start)
 
 
 def default_range(scenario: Scenario, axis: str) -> tuple[float, float]:
@@ -155,7 +120,9 @@ def _planned(
     search: Search | None = None
     if any(fits_one_round(problem, stage) for stage in STAGES):
         deadline = math.inf if time_limit is None else time.monotonic() + time_limit
-        search = WarmSearch(_with_margin(problem), tolerance, deadline, before=before)
+        search = Search(_with_margin(problem), tolerance, deadline)
+        if before is not None and before.best is not None:
+            search.best, search.starts = before.best, (before.best.rounds,)
         search.run()
         plan = _written(scenario, problem, search, tolerance) if search.best is not None else None
     point = FrontPoint(

@@ -27,6 +27,8 @@ from pretune.scenario import Scenario
 TOLERANCE = 1e-4
 MOST_CERTIFIED = 1000
 """Fleets up to this size carry the prices that prove the bound; larger ones would be mostly prices."""
+_FEW = 40
+"""A proof of up to this many price sets is written down as the search found it."""
 _MARGIN = 1e-11
 """Share of the budgets kept back for rounding errors, so that a plan keeps its limits to the last bit."""
 
@@ -172,10 +174,13 @@ def _certificate(
     first = _entry(own, (float(best.rounds[0]), float(best.rounds[1]), 0.0))
     if len(scenario.devices) <= MOST_CERTIFIED:
         entries = [first, *(_entry(search.pool[i], search.homes[i]) for i in sorted(search.used))]
-        sets = [priced(system, entry) for entry in entries]
-        whole, needed = cover(system, sets, lower - 0.5 * SAME * abs(lower), search.cut_spans)
-        if whole:
-            certificate["prices"] = [first, *(entries[i] for i in needed if i > 0)]
+        if search.cut_spans or len(entries) > _FEW:
+            # many sets were tried on the way; ask the proof which of them it takes
+            sets = [priced(system, entry) for entry in entries]
+            whole, needed = cover(system, sets, lower - 0.5 * SAME * abs(lower), search.cut_spans)
+            entries = [first, *(entries[i] for i in needed if i > 0)] if whole else []
+        if entries:
+            certificate["prices"] = entries
     exact = priced(system, first)
     return certificate, {"energy_j": -exact.energy / weight, "delay_s": -exact.delay / weight}
 

@@ -115,11 +115,14 @@ def _idle_compute(d: Devices, k: int, low: float) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def idle_upload(d: Devices, k: int) -> float:
-    """The least joules that an upload can take."""
-    if d.circuit[k] <= 0.0:
-        return d.noise[k] * d.span[k]
+def upload_within(d: Devices, k: int, time: float) -> float:
+    """The least joules that an upload of at most `time` seconds (infinity: any time) can take."""
     x = upload_exponent(d.circuit[k] / d.noise[k], d.exponent_max[k])
+    if time < HUGE:
+        x = max(x, d.span[k] / time)
+    if x <= 0.0:
+        return d.noise[k] * d.span[k]
+    x = min(x, d.exponent_max[k])
     return d.span[k] / x * (d.noise[k] * math.expm1(x) + d.circuit[k])
 
 
@@ -134,7 +137,7 @@ def least_device_span(d: Devices, k: int, low: float, allowed: float, tdma: bool
         fastest += d.span[k] / d.exponent_max[k]
     if allowed >= HUGE:
         return fastest
-    idle = idle_upload(d, k)
+    idle = upload_within(d, k, math.inf)
     if _idle_compute(d, k, low) + idle >= allowed * (1.0 - 1e-12):
         return math.inf
     left, right, span = 0.0, math.inf, fastest

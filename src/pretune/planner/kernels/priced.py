@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from pretune.physics.types import Floats
-from pretune.planner.kernels.fleet import idle_upload
+from pretune.planner.kernels.fleet import upload_within
 from pretune.planner.kernels.scalar import HUGE, TINY, clock_at, sample_cost, upload_exponent
 from pretune.planner.problem import Devices, Problem, Server
 
@@ -109,12 +109,12 @@ class Region(NamedTuple):
 
 @njit(cache=True, error_model="numpy")
 def most_span(problem: Problem, region: Region) -> float:
-    """The longest span that leaves the region's fewest rounds within the delay."""
+    """The longest span that leaves the region's fewest rounds within the delay, whatever spans it names."""
     if region.n1 <= 0.0:
-        return region.s2
+        return math.inf
     limits, server = problem.limits, problem.server
     least = region.m1 * server.cycles * problem.batches.server_low / server.clock_max
-    return min(region.s2, (limits.delay - least) / region.n1 - limits.down_s)
+    return (limits.delay - least) / region.n1 - limits.down_s - limits.up_s
 
 
 @njit(cache=True, error_model="numpy")
@@ -138,7 +138,7 @@ def most_server_batch(problem: Problem, region: Region) -> float:
     if region.m1 <= 0.0:
         return problem.batches.server_high
     limits, server = problem.limits, problem.server
-    time = (limits.delay - region.n1 * (region.s1 + limits.down_s)) / region.m1
+    time = (limits.delay - region.n1 * (region.s1 + limits.down_s + limits.up_s)) / region.m1
     joules = (limits.energy - region.n1 * limits.down_j) / region.m1
     if time <= 0.0 or joules <= 0.0:
         return 0.0
@@ -147,20 +147,22 @@ def most_server_batch(problem: Problem, region: Region) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def most_batch(problem: Problem, k: int, span: float, rounds: float) -> float:
+def most_batch(problem: Problem, k: int, span: float, spare: float, rounds: float) -> float:
     """The largest whole batch that device `k` can compute within a span: at its fastest, and within its battery.
 
     Battery: ``max over t of b(span - t, battery/rounds - upload energy in t)``, concave in the upload time `t`, by
-    golden section. TDMA: the upload may take any time, so it costs at least the least an upload can.
+    golden section. TDMA: the upload takes none of the span; it costs at least what one costs that takes `spare`
+    seconds longer than the fastest.
     """
     d = problem.devices
-    fastest = 0.0 if problem.limits.tdma else d.span[k] / d.exponent_max[k]
-    most = (span - fastest) * d.clock_max[k] / d.cycles[k]
+    fastest = d.span[k] / d.exponent_max[k]
+    most = (span if problem.limits.tdma else span - fastest) * d.clock_max[k] / d.cycles[k]
     if d.battery[k] < HUGE and rounds > 0.0 and most > 0.0:
         allowed = d.battery[k] / rounds
         processor = Server(d.cycles[k], d.capacitance[k], d.clock_max[k], d.static[k])
         if problem.limits.tdma:
-            most = min(most, most_paid_batch(processor, span, max(allowed - idle_upload(d, k), 0.0)))
+            upload = upload_within(d, k, fastest + max(spare, 0.0))
+            most = min(most, most_paid_batch(processor, span, max(allowed - upload, 0.0)))
         else:
             most = _most_battery_batch(d, k, processor, fastest, span, allowed)
     return min(problem.batches.high[k], np.floor(most * (1.0 + 1e-9)))
@@ -203,8 +205,10 @@ def most_batches(problem: Problem, region: Region) -> Floats:
     """The largest whole batches that the devices can compute in a region, shape (K,)."""
     most = np.empty(problem.batches.high.size)
     longest = most_span(problem, region)
+    # TDMA: what the delay leaves to the uploads beyond the shortest span; one device alone may take it all
+    spare = longest - region.s1
     for k in range(most.size):
-        most[k] = most_batch(problem, k, longest, region.n1)
+        most[k] = most_batch(problem, k, min(longest, region.s2), spare, region.n1)
     return most
 
 
