@@ -3,7 +3,7 @@
 #   make demo     plan, check, run and report the digits example (runs/demo/report.html)
 #   make test     lint, types, import layers, the built wheel without PyTorch, then all tests
 #   make docs     build the documentation into site/
-#   make bench    the planner beside a conic solver, over drawn scenarios
+#   make bench    the planner beside its peers: benchmarks/results.json and docs/benchmarks.md
 #   make picture  the README's picture, from the demo's report
 #   make clean    remove what the above made (not runs/)
 
@@ -54,7 +54,7 @@ docs: $(DEV)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(DEV)
-	$(BIN)/python benchmarks/oracle.py
+	$(BIN)/python benchmarks/run.py
 
 # The README's picture: the top of the demo's report, as a browser shows it. Needs Chromium.
 CHROMIUM ?= chromium
@@ -69,7 +69,7 @@ picture: demo
 # click, because from 8.5 on it warns about what the newest typer that Flower allows still does.
 constraints: $(BIN)/python
 	$(PIP) install --dry-run --ignore-installed --report $(VENV)/report.json \
-	  '.[train,flower,studio,reference,docs,dev]' 'torch==2.13.0' 'click<8.5'
+	  '.[train,flower,studio,reference,bench,docs,dev]' 'torch==2.13.0' 'click<8.5'
 	$(BIN)/python .ci/pins.py $(VENV)/report.json > constraints.txt
 
 $(BIN)/python:
@@ -81,7 +81,7 @@ $(DEMO): pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e '.[train,reference,docs,dev]'
+	$(PIP) install -c constraints.txt -e '.[train,reference,bench,docs,dev]'
 	touch $@ $(DEMO)
 
 clean:
