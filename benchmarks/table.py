@@ -23,7 +23,7 @@ What is compared is in `benchmarks/`; none of the scenarios was picked for its r
 def page(results: dict[str, Any]) -> str:
     """The page as Markdown."""
     parts = results.get("parts", {})
-    text = [HEAD, _machine(results.get("machine", {}), parts)]
+    text = [HEAD, _machine(results.get("machine", {}), parts), _summary(parts)]
     text += [write(parts[name]["rows"]) for name, write in SECTIONS.items() if name in parts]
     return "\n".join(text)
 
@@ -37,6 +37,43 @@ def _machine(machine: dict[str, Any], parts: dict[str, Any]) -> str:
         ("part", "commit", "measured"), [(name, f"`{part['commit']}`", part["date"]) for name, part in parts.items()]
     )
     return "\n".join(lines) + "\n"
+
+
+def _summary(parts: dict[str, Any]) -> str:
+    """What was aimed at beside what was measured."""
+    body: list[tuple[str, str, str]] = []
+    if "joint" in parts:
+        rows = [row for row in parts["joint"]["rows"] if row["group"] == "joint"]
+        ours = {row["case"]: row for row in rows if row["name"] == "test_pretune"}
+        peers = [row for row in rows if row["name"] == "test_literature"]
+        ratios = [peer["median_s"] / ours[peer["case"]]["median_s"] for peer in peers]
+        below = [1.0 - peer["objective"] / ours[peer["case"]]["objective"] for peer in peers]
+        slowest = max(ours.values(), key=lambda row: row["median_s"])
+        spent = [row["median_s"] for row in ours.values()]
+        worst = f"median {ms(median(spent))}, worst {ms(slowest['median_s'])} ({slowest['case']})"
+        body.append(("whole plan, 10 devices", "20 ms", worst))
+        if ratios:
+            body.append(("its ratio to the literature's coarse-to-fine search", "1000", span(ratios)))
+            least = f"{max(below):.1e} worse at the most" if max(below) > 0.0 else "never worse"
+            body.append(("its objective beside the literature's", "no worse", least))
+    if "fixed" in parts:
+        rows = parts["fixed"]["rows"]
+        pairs = [(one(rows, "test_pretune", case=row["case"]), row) for row in rows if row["name"] == "test_clarabel"]
+        ratios = [peer["solver_s"] / us["median_s"] for us, peer in pairs if us and peer["solver_s"]]
+        if ratios:
+            body.append(("fixed rounds, 1000 devices: ratio to Clarabel alone", "100", span(ratios)))
+    if "shell" in parts:
+        for row in parts["shell"]["rows"]:
+            if row["name"] == "test_front":
+                what = f"front of {row['points']} plans along {row['axis']}, {row['devices']} devices"
+                body.append((what, "5 s", seconds(row["median_s"])))
+            else:
+                body.append(("`pretune plan` from the shell, wall-clock", "1.5 s", seconds(row["median_s"])))
+    return "\n".join(["## In short", "", *table(("what", "aim", "measured"), body)]) + "\n"
+
+
+def span(ratios: Sequence[float]) -> str:
+    return f"{times(min(ratios))} to {times(max(ratios))}, median {times(median(ratios))}"
 
 
 # ---------------------------------------------------------------------------------------------------- sections
@@ -70,7 +107,7 @@ def _joint(rows: Rows) -> str:
         heads += (way, "ratio", "its objective above ours")
     text += table(heads, body)
     if ratios:
-        text += ["", f"Ratios: {times(min(ratios))} to {times(max(ratios))}, median {times(median(ratios))}.", ""]
+        text += ["", f"Ratios: {span(ratios)}.", ""]
     grid = [one(rows, name) for name in ("test_pretune_on_a_small_grid", "test_literature_on_a_small_grid")]
     if grid[0] and grid[1]:
         ours, peer = grid
@@ -194,26 +231,19 @@ def _exhaustive(rows: Rows) -> str:
 
 
 def _oracle(rows: Rows) -> str:
-    counted = [row for row in rows if "difference" in row]
-    worst = max(counted, key=lambda row: abs(row["difference"]), default=None)
-    gap = max(counted, key=lambda row: row["oracle_gap"], default=None)
-    unsolved = [row["seed"] for row in rows if row["kernel"] != 0]
+    found = rows[0]
     body = [
-        ("draws", str(len(rows))),
-        ("conic answers that count (decisions and prices meet within 1e-5)", str(len(counted))),
-        ("not solved by pretune", str(unsolved) if unsolved else "none"),
+        ("draws", str(found["draws"])),
+        ("conic answers that count (decisions and prices meet within 1e-5)", str(found["counted"])),
+        ("not solved by pretune", str(found["unsolved"]) if found["unsolved"] else "none"),
     ]
-    if worst is not None and gap is not None:
+    if worst := found["worst"]:
         body.append(("worst difference of the optimum", f"{worst['difference']:.1e} (seed {worst['seed']})"))
+    if gap := found["worst_gap"]:
         body.append(("worst gap of a conic answer", f"{gap['oracle_gap']:.1e} (seed {gap['seed']})"))
-    text = [
-        "## Fixed rounds beside the conic oracle",
-        "",
-        "Drawn scenarios of 1 to 13 devices, all kinds (`benchmarks/oracle.py --fixed`).",
-        "",
-        *table(("", ""), body),
-    ]
-    return "\n".join(text) + "\n"
+    text = ["## Fixed rounds beside the conic oracle", ""]
+    text += prose("Drawn scenarios of 1 to 13 devices, all kinds (`benchmarks/oracle.py --fixed`).")
+    return "\n".join(text + table(("", ""), body)) + "\n"
 
 
 SECTIONS: dict[str, Callable[[Rows], str]] = {

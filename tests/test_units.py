@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretune.units import split_quantity, to_si, to_si_column
+from pretune.units import _LEVELS, _PREFIXED, _PREFIXES, _converter, _known, split_quantity, to_si, to_si_column
 
 CASES = [
     ("20 MHz", "Hz", 2e7),
@@ -135,14 +135,36 @@ def test_a_column_converts_like_its_cells() -> None:
     assert to_si_column(levels, "dBm", "W").tolist() == [to_si(f"{level} dBm", "W") for level in levels]
 
 
-def test_pint_is_loaded_only_for_a_unit() -> None:
+def test_pint_is_loaded_only_when_it_is_needed() -> None:
     code = """
 import sys
 from pretune.units import to_si
 from pretune.scenario import Workload
 Workload(flops_per_sample=7.2e7, upload_bits="1e7")
+to_si("20 MHz", "Hz"), to_si("23 dBm", "W"), to_si("-174 dBm/Hz", "W/Hz")
 assert not {"pint", "pyarrow", "ruamel.yaml", "torch"} & set(sys.modules), sorted(sys.modules)
-to_si("20 MHz", "Hz")
+to_si("3 min", "s")
 assert "pint" in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("unit", [*_PREFIXED, "", "W/Hz", "flop", "W/Hz^3"])
+@pytest.mark.parametrize("prefix", _PREFIXES)
+def test_what_is_read_without_pint_is_what_pint_reads(prefix: str, unit: str) -> None:
+    numbers = np.array([-3.0, 0.0, 2.5, 1e3, 1e7])
+    known = _known(numbers, prefix + unit, unit) if prefix + unit else None
+    if known is not None:
+        convert = _converter(prefix + unit, unit)
+        assert convert is not None
+        np.testing.assert_allclose(known, convert(numbers), rtol=1e-15)
+    assert (known is not None) == (unit in _PREFIXED)
+
+
+def test_levels_read_without_pint_are_what_pint_reads() -> None:
+    numbers = np.array([-174.0, -30.0, 0.0, 23.0])
+    for unit, si_unit in _LEVELS:
+        known, convert = _known(numbers, unit, si_unit), _converter(unit, si_unit)
+        assert known is not None
+        assert convert is not None
+        np.testing.assert_allclose(known, convert(numbers), rtol=1e-14)

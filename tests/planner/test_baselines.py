@@ -131,6 +131,27 @@ def test_the_literature_finds_much_the_same(seed: int, criterion: str) -> None:
     assert plan.objective <= 1.02 * joint.objective
 
 
+@pytest.mark.parametrize(("seed", "criterion"), [(0, "trajectory"), (1, "final")])
+def test_the_literature_exhaustively(seed: int, criterion: str) -> None:
+    """On a grid small enough for all pairs of rounds it finds what the joint plan finds."""
+    pytest.importorskip("cvxpy")
+    options = {"count": 2, "stages": "both", "energy": "tight", "batteries": False}
+    scenario = draw(seed, small=True, criterion=criterion, **options).scenario  # type: ignore[arg-type]
+    way = SuccessiveOptions(search="exhaustive")
+    found = outcomes(scenario, ["successive"], successive=way)
+    joint, plan = found[JOINT].plan, found["successive"].plan
+    assert joint is not None and plan is not None  # noqa: PT018
+    pretune.check(plan, scenario)
+    assert joint.lower_bound <= plan.objective
+    assert plan.objective == pytest.approx(joint.objective, rel=1e-9)
+    # every second round of either stage: fewer pairs, and no better
+    fewer = outcomes(scenario, ["successive"], successive=SuccessiveOptions(search="exhaustive", step=2))["successive"]
+    assert fewer.plan is not None
+    assert plan.objective <= fewer.plan.objective * (1.0 + 1e-12)
+    pairs = [int(outcome.note.split(" pairs")[0]) for outcome in (fewer, found["successive"])]
+    assert 1 < pairs[0] < pairs[1] / 2
+
+
 def test_successive_approximation_meets_the_optimum_at_fixed_rounds() -> None:
     pytest.importorskip("cvxpy")
     from pretune.planner.successive import Successive
