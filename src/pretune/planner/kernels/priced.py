@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from pretune.physics.types import Floats
-from pretune.planner.kernels.fleet import upload_within
+from pretune.planner.kernels.fleet import least_uploads, upload_within
 from pretune.planner.kernels.scalar import HUGE, TINY, clock_at, sample_cost, upload_exponent
 from pretune.planner.problem import Devices, Problem, Server
 
@@ -133,7 +133,7 @@ def most_span(problem: Problem, region: Region) -> float:
         return math.inf
     limits, server = problem.limits, problem.server
     least = region.m1 * server.cycles * problem.batches.server_low / server.clock_max
-    return (limits.delay - least) / region.n1 - limits.down_s - limits.up_s
+    return (limits.delay - least) / region.n1 - limits.down_s - least_uploads(problem.devices, limits)
 
 
 @njit(cache=True, error_model="numpy")
@@ -157,7 +157,8 @@ def most_server_batch(problem: Problem, region: Region) -> float:
     if region.m1 <= 0.0:
         return problem.batches.server_high
     limits, server = problem.limits, problem.server
-    time = (limits.delay - region.n1 * (region.s1 + limits.down_s + limits.up_s)) / region.m1
+    least = region.s1 + limits.down_s + least_uploads(problem.devices, limits)
+    time = (limits.delay - region.n1 * least) / region.m1
     joules = (limits.energy - region.n1 * limits.down_j) / region.m1
     if time <= 0.0 or joules <= 0.0:
         return 0.0
