@@ -6,9 +6,7 @@ with rounds ``(M, N)`` and a span of at least ``s1`` is worth less than
 
     [ phi + min_b0 (psi0/b0 + M c0 b0) + N (C + slack s1) + sum_k min_bk (psi A_k/b_k + N c_k b_k) - budgets ] / weight
 
-(`budgets` at their prices) with whole batches in their ranges. A battery may have two more ratios, one for batches up
-to a whole number and one for those above it (`halves`): any ratio is valid for either side, so each side takes what
-proves more, and the device's bill is the lesser of the two sides'. `pretune.proof` turns such
+(`budgets` at their prices) with whole batches in their ranges. `pretune.proof` turns such
 bounds into a proof. This file shares no code with the planner; it is plain NumPy over the cost model's numbers.
 """
 
@@ -71,9 +69,6 @@ class Priced:
     round_cost: Any
     slack: Any
     budget: Any
-    halves: Floats
-    """For each device with a battery: a whole batch, and the costs of a sample and an upload and the battery's worth at
-    three ratios: the device's own, the one up to that batch, the one above it. Shape (D, 10), or (B, D, 10)."""
     home: tuple[float, float, float]
     """The rounds of both stages and the span where the set was found: a hint where to try it, no part of the proof."""
 
@@ -106,7 +101,7 @@ def _best_clock(omega: Floats, capacitance: Floats, clock_max: Floats, static: F
     return np.minimum(clock_max, np.cbrt((omega + static) / (2.0 * capacitance)))
 
 
-def _sample_cost(omega: Floats, cycles: Floats, capacitance: Floats, clock_max: Floats, static: Floats) -> Floats:
+def sample_cost(omega: Floats, cycles: Floats, capacitance: Floats, clock_max: Floats, static: Floats) -> Floats:
     """Joules a sample costs when a second is worth `omega`; zero where both time and idling are free."""
     clock = _best_clock(omega, capacitance, clock_max, static)
     free = clock <= 0.0
@@ -143,20 +138,20 @@ def priced(system: System, entry: Mapping[str, Any]) -> Priced:
     fleet, server, budget = scenario.devices, scenario.server, scenario.budget
     lam = number(entry, "energy")
     omega = number(entry, "omega")
-    shares = _column(entry, "shares", len(fleet), 0.0)
-    ratios = _column(entry, "ratios", len(fleet), 1.0)
+    shares = column(entry, "shares", len(fleet), 0.0)
+    ratios = column(entry, "ratios", len(fleet), 1.0)
     if lam < 0.0 or omega < 0.0 or np.any(shares < 0.0) or np.any(ratios < 1.0):
         raise InputError("plan.certificate: prices must not be negative, ratios not below one")
     omega = max(omega, float(shares.sum()))
     own = shares / ratios
     upload_price = omega / ratios if system.tdma else own
-    costs = ratios * _sample_cost(own, system.cycles, fleet.capacitance, fleet.max_clock_hz, fleet.static_power_w)
+    costs = ratios * sample_cost(own, system.cycles, fleet.capacitance, fleet.max_clock_hz, fleet.static_power_w)
     uploads = ratios * upload_cost(upload_price + fleet.circuit_power_w, system.noise, system.span, system.exponent_max)
     limited = ratios > 1.0
     if np.any(limited & ~np.isfinite(fleet.battery_j)):
         raise InputError("plan.certificate: prices a battery that the scenario does not limit")
     batteries = float(((ratios - 1.0)[limited] * fleet.battery_j[limited]).sum())
-    server_cost = _sample_cost(
+    server_cost = sample_cost(
         np.array([omega]),
         np.array([system.server_cycles]),
         np.array([server.capacitance]),
@@ -170,51 +165,17 @@ def priced(system: System, entry: Mapping[str, Any]) -> Priced:
         sample_costs=lam * costs,
         round_cost=lam * (system.down_j + omega * system.down_s + float(uploads.sum())),
         slack=lam * (omega - float(shares.sum())),
-        halves=_halves(system, entry, lam, omega, shares, ratios),
-        home=_home(entry),
+        home=home_of(entry),
         budget=lam * (budget.energy_j + omega * budget.delay_s + batteries),
     )
 
 
-def _halves(
-    system: System, entry: Mapping[str, Any], lam: float, omega: float, shares: Floats, ratios: Floats
-) -> Floats:
-    """The rows of `Priced.halves`; a battery without a split has its own ratio on both sides, up to any batch."""
-    fleet = system.scenario.devices
-    which = np.flatnonzero(np.isfinite(fleet.battery_j))
-    rows = np.full((len(which), 10), np.inf)
-    split = np.repeat(ratios[which, None], 3, axis=1)
-    places = {int(k): at for at, k in enumerate(which)}
-    listed = entry.get("halves", [])
-    shaped = isinstance(listed, list) and all(isinstance(half, list) and len(half) == 4 for half in listed)
-    for half in listed if shaped else [[]]:
-        k, batch, low, high = (number({"halves": value}, "halves") for value in half) if half else (-1.0,) * 4
-        at = places.pop(int(k), None) if float(k).is_integer() else None
-        if at is None or not (batch >= 1.0 and batch.is_integer() and low >= 1.0 and high >= 1.0):
-            raise InputError(
-                "plan.certificate.prices: halves should hold, for devices with a battery, the device's number, "
-                "a whole batch and two ratios not below one"
-            )
-        rows[at, 0], split[at, 1:] = batch, (low, high)
-    for side in range(3):
-        ratio = split[:, side]
-        own = shares[which] / ratio
-        paid = (omega / ratio if system.tdma else own) + fleet.circuit_power_w[which]
-        samples = _sample_cost(
-            own,
-            system.cycles[which],
-            fleet.capacitance[which],
-            fleet.max_clock_hz[which],
-            fleet.static_power_w[which],
-        )
-        uploads = upload_cost(paid, system.noise[which], system.span[which], system.exponent_max[which])
-        rows[:, 1 + 3 * side] = lam * ratio * samples
-        rows[:, 2 + 3 * side] = lam * ratio * uploads
-        rows[:, 3 + 3 * side] = lam * (ratio - 1.0) * fleet.battery_j[which]
-    return rows
+def home_of(entry: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Where a price set says it was found.
 
-
-def _home(entry: Mapping[str, Any]) -> tuple[float, float, float]:
+    Raises:
+        InputError: that is no three numbers.
+    """
     home = entry.get("home", [0.0, 0.0, 0.0])
     if not isinstance(home, list) or len(home) != 3:
         raise InputError("plan.certificate.prices: home should hold three numbers")
@@ -234,30 +195,36 @@ def number(entry: Mapping[str, Any], key: str) -> float:
     return float(value)
 
 
-def _column(entry: Mapping[str, Any], key: str, count: int, default: float) -> Floats:
+def column(entry: Mapping[str, Any], key: str, count: int, default: float) -> Floats:
+    """A price set's list of `count` finite numbers, or `count` times the default.
+
+    Raises:
+        InputError: it is no such list.
+    """
     values = entry.get(key)
     if values is None:
         return np.full(count, default)
     try:
-        column = np.asarray(values, dtype=np.float64)
+        found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        column = np.zeros(0)
-    if column.shape != (count,) or not np.all(np.isfinite(column)):
+        found = np.zeros(0)
+    if found.shape != (count,) or not np.all(np.isfinite(found)):
         raise InputError(f"plan.certificate.prices: {key} should hold {count} finite numbers")
-    return column
+    return found
 
 
-def _cheapest(noise: Floats, unit_cost: Floats, high: Floats, low: Floats | float = 1.0) -> Floats:
-    """``min over whole b in [low, high] of noise/b + cost b``, element-wise."""
+def _cheapest(noise: Floats, unit_cost: Floats, high: Floats) -> Floats:
+    """``min over whole b in [1, high] of noise/b + cost b``, element-wise."""
     with np.errstate(divide="ignore", invalid="ignore"):
         real = np.where(unit_cost > 0.0, np.sqrt(noise / unit_cost), np.where(noise > 0.0, high, 1.0))
-    down = np.clip(np.floor(real), low, high)
+    down = np.clip(np.floor(real), 1.0, high)
     up = np.minimum(down + 1.0, high)
     cheapest: Floats = np.minimum(noise / down + unit_cost * down, noise / up + unit_cost * up)
     return cheapest
 
 
-def _server_paid(system: System, time: Floats, joules: Floats) -> Floats:
+def server_paid(system: System, time: Floats, joules: Floats) -> Floats:
+    """The largest real batch the server can compute within `time` for `joules`, were there no clock limit."""
     server = system.scenario.server
     one = np.ones_like(time)
     return _paid_batch(system.server_cycles * one, server.capacitance * one, server.static_power_w * one, time, joules)
@@ -337,7 +304,7 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         time = np.maximum(delay - n1 * (s1 + system.down_s + system.up_s), 0.0) / m1
         joules = np.maximum(scenario.budget.energy_j - n1 * system.down_j, 0.0) / m1
-        fits = np.minimum(time * server.max_clock_hz / system.server_cycles, _server_paid(system, time, joules))
+        fits = np.minimum(time * server.max_clock_hz / system.server_cycles, server_paid(system, time, joules))
         fits = np.minimum(server.samples, np.floor(fits * (1.0 + SAME)))
         server_high = np.where(m1 > 0.0, fits, float(server.samples))
         least = m1 * system.server_cycles / server.max_clock_hz
@@ -351,16 +318,8 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     def server_bill(m: Floats, psi0: Floats) -> Floats:
         return np.where(m > 0.0, _cheapest(psi0, m * prices.server_cost, server_high), 0.0)
 
-    limited = np.flatnonzero(np.isfinite(fleet.battery_j))
-    split = bool(np.any(np.isfinite(prices.halves[..., 0])))
-    home_n = 0.5 * (n1 + n2)
-    home_psi = system.criterion.at(m1, home_n).psi
-
     def fleet_bill(n: Floats, psi: Floats) -> Floats:
         samples = _cheapest(psi[:, None] * system.variance, n[:, None] * prices.sample_costs, high).sum(axis=1)
-        if split:
-            variance, most = system.variance[limited], high[:, limited]
-            samples = samples + _sides(variance, prices.halves, most, (n, psi), (home_n, home_psi)).sum(axis=1)
         return np.where(n > 0.0, n * (prices.round_cost + prices.slack * s1) + samples, 0.0)
 
     def at(m: Floats, n: Floats) -> Floats:
@@ -382,32 +341,6 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     if isinstance(criterion, Final):
         value = np.where(single, value, _final_bound(criterion, boxes, server_bill, fleet_bill) - prices.budget)
     return np.where(empty, np.inf, value)
-
-
-def _sides(
-    variance: Floats, halves: Floats, high: Floats, at: tuple[Floats, Floats], home: tuple[Floats, Floats]
-) -> Floats:
-    """What the sides of the batteries' whole batches add to the bill at rounds and psi `at`, shape (B, D).
-
-    Each side takes the ratio that proves more at `home`: one choice for all rounds of a box keeps the bill concave.
-    """
-    batch = halves[..., 0]
-
-    def bill(which: int, point: tuple[Floats, Floats], low: Floats | float, top: Floats) -> Floats:
-        n, psi = point[0][:, None], point[1][:, None]
-        sample, upload, worth = (halves[..., 1 + 3 * which + column] for column in range(3))
-        return _cheapest(psi * variance, n * sample, top, low) + n * upload - worth
-
-    def side(which: int, low: Floats | float, top: Floats) -> Floats:
-        own = bill(which, home, low, top) > bill(0, home, low, top)
-        return np.where(own, bill(which, at, low, top), bill(0, at, low, top))
-
-    below = side(1, 1.0, np.minimum(batch, high))
-    reached = batch + 1.0 <= high
-    start = np.where(reached, batch + 1.0, 1.0)
-    above = np.where(reached, side(2, start, np.maximum(high, start)), np.inf)
-    added: Floats = np.minimum(below, above) - bill(0, at, 1.0, high)
-    return added
 
 
 def _final_bound(

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from pretune.convergence.criteria import criterion_of, device_noise, objective
+from pretune.convergence.schedule import lengths, objective_of_segments
 from pretune.errors import CheckFailed, PlanMismatch
 from pretune.physics import cost, link
 from pretune.physics.types import Floats
 from pretune.plans import Constraint, FinetuneStage, Plan, PretrainStage, Status
 from pretune.proof import proves, stage_shortage
 from pretune.scenario import Access, Scenario
+from pretune.stages import labelled
 
 SAME = 1e-9
 """Relative difference up to which a recomputed figure counts as the same."""
@@ -43,27 +45,31 @@ class Checked:
 def totals(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> tuple[float, float]:
     """Joules and seconds of the whole run."""
     energy_j, delay_s = 0.0, 0.0
-    if pretrain.rounds:
-        one = cost.pretrain_round(scenario, pretrain.batch, pretrain.clock_hz)
-        energy_j += pretrain.rounds * one.energy_j
-        delay_s += pretrain.rounds * one.time_s
-    if finetune.rounds:
-        each = cost.finetune_round(scenario, finetune.batch.astype(np.float64), finetune.clock_hz, finetune.power_w)
-        energy_j += finetune.rounds * each.energy_j
-        delay_s += finetune.rounds * each.time_s
+    for part in pretrain.parts:
+        one = cost.pretrain_round(scenario, part.batch, part.clock_hz)
+        energy_j += part.rounds * one.energy_j
+        delay_s += part.rounds * one.time_s
+    for stage in finetune.parts:
+        each = cost.finetune_round(scenario, stage.batch.astype(np.float64), stage.clock_hz, stage.power_w)
+        energy_j += stage.rounds * each.energy_j
+        delay_s += stage.rounds * each.time_s
     return energy_j, delay_s
 
 
 def limits_of(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> tuple[Constraint, ...]:
-    """Every named limit with its value: energy, delay, and batch, clock, power, battery and deadline of each device."""
+    """Every named limit with its value: energy, delay, and batch, clock, power, battery and deadline of each device.
+
+    Where a stage is in segments, a limit is given in the segment that comes nearest to it; a battery is for them all.
+    """
     energy_j, delay_s = totals(scenario, pretrain, finetune)
     found = [
         _limit("energy", energy_j, scenario.budget.energy_j, CLOSE),
         _limit("delay", delay_s, scenario.budget.delay_s, CLOSE),
     ]
     if pretrain.rounds:
-        found.append(_limit("batch:server", float(pretrain.batch), float(scenario.server.samples)))
-        found.append(_limit("clock:server", pretrain.clock_hz, scenario.server.max_clock_hz))
+        batch, clock_hz = (max(values) for values in zip(*((p.batch, p.clock_hz) for p in pretrain.parts), strict=True))
+        found.append(_limit("batch:server", float(batch), float(scenario.server.samples)))
+        found.append(_limit("clock:server", clock_hz, scenario.server.max_clock_hz))
     if finetune.rounds:
         found += _device_limits(scenario, finetune)
     return tuple(found)
@@ -71,15 +77,23 @@ def limits_of(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneSta
 
 def _device_limits(scenario: Scenario, finetune: FinetuneStage) -> list[Constraint]:
     fleet = scenario.devices
-    batch = finetune.batch.astype(np.float64)
-    each = cost.finetune_round(scenario, batch, finetune.clock_hz, finetune.power_w)
-    busy = each.compute_s + each.upload_s if scenario.radio.access is Access.FDMA else each.compute_s
+    rows = []
+    device_j = np.zeros(len(fleet))
+    for part in finetune.parts:
+        batch = part.batch.astype(np.float64)
+        each = cost.finetune_round(scenario, batch, part.clock_hz, part.power_w)
+        busy = each.compute_s + each.upload_s if scenario.radio.access is Access.FDMA else each.compute_s
+        device_j += part.rounds * each.device_j
+        rows.append((batch, part.clock_hz, part.power_w, busy, np.full(len(fleet), busy.max())))
+    nearest = np.argmax([busy / most for *_, busy, most in rows], axis=0)
+    highest = [np.max(column, axis=0) for column in list(zip(*rows, strict=True))[:3]]
+    busy, most = (np.array([row[i] for row in rows])[nearest, np.arange(len(fleet))] for i in (3, 4))
     columns: list[tuple[str, Floats, Floats, float]] = [
-        ("batch", batch, fleet.samples.astype(np.float64), SAME),
-        ("clock", finetune.clock_hz, fleet.max_clock_hz, SAME),
-        ("power", finetune.power_w, fleet.max_power_w, SAME),
-        ("deadline", busy, np.full(len(fleet), busy.max()), SAME),
-        ("battery", finetune.rounds * each.device_j, fleet.battery_j, CLOSE),
+        ("batch", highest[0], fleet.samples.astype(np.float64), SAME),
+        ("clock", highest[1], fleet.max_clock_hz, SAME),
+        ("power", highest[2], fleet.max_power_w, SAME),
+        ("deadline", busy, most, SAME),
+        ("battery", device_j, fleet.battery_j, CLOSE),
     ]
     found = []
     all_listed = len(fleet) <= MOST_LISTED
@@ -104,6 +118,15 @@ def _limit(name: str, value: float, limit: float, close: float = SAME) -> Constr
 
 def value_of(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> float:
     """The criterion's value for the decisions."""
+    if scenario.schedule > 1:
+        return objective_of_segments(
+            criterion_of(scenario),
+            device_noise(scenario),
+            (float(pretrain.rounds), float(finetune.rounds)),
+            scenario.schedule,
+            [float(part.batch) for part in pretrain.parts],
+            [part.batch.astype(np.float64) for part in finetune.parts],
+        )
     return objective(
         criterion_of(scenario),
         device_noise(scenario),
@@ -210,62 +233,85 @@ class _Claims:
 
 
 def _check_decisions(claims: _Claims, scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> None:
-    """Each decision by itself: in its range, of the right devices."""
+    """Each decision by itself: in its range, of the right devices, in the right segments."""
     claims.holds(pretrain.rounds >= 0 and finetune.rounds >= 0, "plan: rounds are negative")
     claims.holds(pretrain.rounds + finetune.rounds > 0, "plan: neither stage has a round")
-    if pretrain.rounds > 0:
-        claims.holds(
-            1 <= pretrain.batch <= scenario.server.samples,
-            f"plan.pretrain.batch: holds {pretrain.batch}, should hold 1 to {scenario.server.samples}",
-        )
-        claims.holds(
-            0.0 < pretrain.clock_hz <= scenario.server.max_clock_hz,
-            f"plan.pretrain.clock_hz: holds {pretrain.clock_hz}, should hold at most {scenario.server.max_clock_hz}",
-        )
-    else:
+    if claims.problems:
+        return
+    _check_segments(claims, scenario, "pretrain", pretrain)
+    _check_segments(claims, scenario, "finetune", finetune)
+    if pretrain.rounds == 0:
         claims.equal("pretrain", (pretrain.batch, pretrain.clock_hz, pretrain.round_s), (0, 0.0, 0.0))
+    for name, part in labelled("pretrain", pretrain):
+        claims.holds(
+            1 <= part.batch <= scenario.server.samples,
+            f"plan.{name}.batch: holds {part.batch}, should hold 1 to {scenario.server.samples}",
+        )
+        claims.holds(
+            0.0 < part.clock_hz <= scenario.server.max_clock_hz,
+            f"plan.{name}.clock_hz: holds {part.clock_hz}, should hold at most {scenario.server.max_clock_hz}",
+        )
     if finetune.rounds == 0:
         claims.equal("finetune.devices", len(finetune), 0)
         claims.equal("finetune.round_s", finetune.round_s, 0.0)
         return
     fleet = scenario.devices
-    claims.holds(tuple(finetune.names) == tuple(fleet.names), "plan.finetune.devices: names differ from the scenario's")
+    for name, stage in (("finetune", finetune), *labelled("finetune", finetune)):
+        claims.holds(tuple(stage.names) == tuple(fleet.names), f"plan.{name}.devices: names differ from the scenario's")
     if claims.problems:
         return
-    ranges: list[tuple[str, Floats, Floats]] = [
-        ("batch", finetune.batch.astype(np.float64), fleet.samples.astype(np.float64)),
-        ("clock_hz", finetune.clock_hz, fleet.max_clock_hz),
-        ("power_w", finetune.power_w, fleet.max_power_w),
-    ]
-    for name, value, limit in ranges:
-        least = 1.0 if name == "batch" else np.nextafter(0.0, 1.0)
-        for k in np.flatnonzero(~((value >= least) & (value <= limit)))[:5].tolist():
-            claims.problems.append(
-                f"plan.finetune.devices[{k}].{name}: holds {value[k]}, should hold more than 0 and at most {limit[k]}"
-            )
+    for name, stage in labelled("finetune", finetune):
+        ranges: list[tuple[str, Floats, Floats]] = [
+            ("batch", stage.batch.astype(np.float64), fleet.samples.astype(np.float64)),
+            ("clock_hz", stage.clock_hz, fleet.max_clock_hz),
+            ("power_w", stage.power_w, fleet.max_power_w),
+        ]
+        for key, value, limit in ranges:
+            least = 1.0 if key == "batch" else np.nextafter(0.0, 1.0)
+            for k in np.flatnonzero(~((value >= least) & (value <= limit)))[:5].tolist():
+                claims.problems.append(
+                    f"plan.{name}.devices[{k}].{key}: holds {value[k]}, should hold more than 0 and at most {limit[k]}"
+                )
+
+
+def _check_segments(claims: _Claims, scenario: Scenario, name: str, stage: PretrainStage | FinetuneStage) -> None:
+    """The scenario's segments, and what the stage says about them as a whole."""
+    schedule = scenario.schedule
+    expected = [int(r) for r in lengths(stage.rounds, schedule).tolist() if r > 0] if schedule > 1 else []
+    claims.equal(f"{name}.segments", [part.rounds for part in stage.segments], expected)
+    claims.holds(all(not part.segments for part in stage.segments), f"plan.{name}.segments: hold segments themselves")
+    if not stage.segments or claims.problems:
+        return
+    mean = math.fsum(part.rounds * part.round_s for part in stage.segments) / stage.rounds
+    claims.close_to(f"{name}.round_s", stage.round_s, mean)
+    last = stage.segments[-1]
+    keys = ("batch", "clock_hz") if isinstance(stage, PretrainStage) else ("batch", "clock_hz", "power_w", "upload_s")
+    for key in keys:
+        same = np.array_equal(getattr(stage, key), getattr(last, key))
+        claims.holds(same, f"plan.{name}.{key}: differs from the last segment's")
 
 
 def _check_figures(
     claims: _Claims, plan: Plan, scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage
 ) -> tuple[Constraint, ...]:
     """What the decisions cost and are worth, and the limits they keep."""
-    if pretrain.rounds:
-        one = cost.pretrain_round(scenario, pretrain.batch, pretrain.clock_hz)
-        claims.close_to("pretrain.round_s", pretrain.round_s, one.time_s)
-    if finetune.rounds:
+    for name, part in labelled("pretrain", pretrain):
+        one = cost.pretrain_round(scenario, part.batch, part.clock_hz)
+        claims.close_to(f"{name}.round_s", part.round_s, one.time_s)
+    for name, stage in labelled("finetune", finetune):
         fleet = scenario.devices
-        each = cost.finetune_round(scenario, finetune.batch.astype(float), finetune.clock_hz, finetune.power_w)
-        claims.close_to("finetune.round_s", finetune.round_s, each.time_s)
+        each = cost.finetune_round(scenario, stage.batch.astype(float), stage.clock_hz, stage.power_w)
+        claims.close_to(f"{name}.round_s", stage.round_s, each.time_s)
         upload_s = link.airtime(
             scenario.workload.upload_bits,
-            finetune.power_w,
+            stage.power_w,
             fleet.gain,
             fleet.bandwidth_hz,
             scenario.radio.noise_psd_w_per_hz,
         )
-        off = np.abs(upload_s - finetune.upload_s) > SAME * np.abs(upload_s)
+        off = np.abs(upload_s - stage.upload_s) > SAME * np.abs(upload_s)
         for k in np.flatnonzero(off)[:5].tolist():
-            claims.close_to(f"finetune.devices[{k}].upload_s", float(finetune.upload_s[k]), float(upload_s[k]))
+            claims.close_to(f"{name}.devices[{k}].upload_s", float(stage.upload_s[k]), float(upload_s[k]))
     energy_j, delay_s = totals(scenario, pretrain, finetune)
     claims.close_to("energy_j", plan.energy_j, energy_j)
     claims.close_to("delay_s", plan.delay_s, delay_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,20 @@ from typing import Any
 import numpy as np
 
 from pretune.errors import InputError, field_problem
-from pretune.physics.types import Floats, Ints
+from pretune.stages import DevicePlan, FinetuneStage, PretrainStage
+
+__all__ = [
+    "FORMAT",
+    "Constraint",
+    "DevicePlan",
+    "FinetuneStage",
+    "Infeasibility",
+    "Plan",
+    "PretrainStage",
+    "Status",
+    "load_plan",
+    "plan_from_dict",
+]
 
 FORMAT = 1
 
@@ -32,74 +45,6 @@ class Status(StrEnum):
     def has_plan(self) -> bool:
         """Whether there are decisions that can be run."""
         return self in (Status.OPTIMAL, Status.FEASIBLE, Status.TIME_LIMIT)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainStage:
-    """Pre-training at the server; an unused stage has `rounds` 0 and the rest 0."""
-
-    rounds: int
-    batch: int
-    clock_hz: float
-    round_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class DevicePlan:
-    """What one device does in each fine-tuning round."""
-
-    name: str
-    batch: int
-    clock_hz: float
-    power_w: float
-    upload_s: float
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FinetuneStage:
-    """Federated fine-tuning, kept as columns of shape (K,) (all empty when `rounds` is 0).
-
-    `round_s` includes the broadcast, so the delay is ``pretrain.rounds * pretrain.round_s + rounds * round_s``.
-    """
-
-    rounds: int
-    round_s: float
-    names: tuple[str, ...]
-    batch: Ints
-    clock_hz: Floats
-    power_w: Floats
-    upload_s: Floats
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def devices(self) -> Iterator[DevicePlan]:
-        """The devices one by one, in the scenario's order."""
-        rows = zip(
-            self.names,
-            self.batch.tolist(),
-            self.clock_hz.tolist(),
-            self.power_w.tolist(),
-            self.upload_s.tolist(),
-            strict=True,
-        )
-        for name, batch, clock_hz, power_w, upload_s in rows:
-            yield DevicePlan(name=name, batch=batch, clock_hz=clock_hz, power_w=power_w, upload_s=upload_s)
-
-    @staticmethod
-    def unused() -> FinetuneStage:
-        """The stage of a plan that does not fine-tune."""
-        none = np.zeros(0)
-        return FinetuneStage(
-            rounds=0,
-            round_s=0.0,
-            names=(),
-            batch=np.zeros(0, dtype=np.int64),
-            clock_hz=none,
-            power_w=none,
-            upload_s=none,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,12 +113,8 @@ class Plan:
             }
         if self.pretrain is not None and self.finetune is not None:
             head |= {
-                "pretrain": vars(self.pretrain).copy(),
-                "finetune": {
-                    "rounds": self.finetune.rounds,
-                    "round_s": self.finetune.round_s,
-                    "devices": [vars(device).copy() for device in self.finetune.devices],
-                },
+                "pretrain": self.pretrain.to_dict(),
+                "finetune": self.finetune.to_dict(),
                 "objective": self.objective,
                 "lower_bound": self.lower_bound,
                 "relative_gap": self.relative_gap,
@@ -284,6 +225,7 @@ def _pretrain(reader: _Reader) -> PretrainStage:
         batch=reader.take("batch", int),
         clock_hz=reader.take("clock_hz", float),
         round_s=reader.take("round_s", float),
+        segments=tuple(_pretrain(part) for part in reader.rows("segments")),
     )
     reader.done()
     return stage
@@ -304,6 +246,7 @@ def _finetune(reader: _Reader) -> FinetuneStage:
             )
         )
         row.done()
+    segments = tuple(_finetune(part) for part in reader.rows("segments"))
     reader.done()
     return FinetuneStage(
         rounds=rounds,
@@ -313,6 +256,7 @@ def _finetune(reader: _Reader) -> FinetuneStage:
         clock_hz=np.array([device.clock_hz for device in devices], dtype=np.float64),
         power_w=np.array([device.power_w for device in devices], dtype=np.float64),
         upload_s=np.array([device.upload_s for device in devices], dtype=np.float64),
+        segments=segments,
     )
 
 
@@ -368,6 +312,10 @@ class _Reader:
             self.left.discard(key)
             return math.inf
         return float(self.take(key, float))
+
+    def rows(self, key: str) -> list[_Reader]:
+        """The objects of a list that may be absent."""
+        return [_Reader(item, f"{self.path}.{key}[{i}]") for i, item in enumerate(self.take(key, list, []))]
 
     def done(self) -> None:
         if self.left:

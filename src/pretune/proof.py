@@ -17,6 +17,7 @@ from pretune.errors import InputError
 from pretune.physics.types import Floats
 from pretune.plans import Plan
 from pretune.scenario import Scenario
+from pretune.segment_bounds import bound_segments, priced_segments
 
 MOST_BOXES = 50_000
 MOST_LEVELS = 400
@@ -24,8 +25,6 @@ MOST_CELLS = 2_000_000
 """What a proof may cost: boxes open at a time, cuts in a row, array cells at a time."""
 ASKED = 10
 """How many price sets a box asks before it is cut."""
-THIN = 1e-11
-"""A span no wider than this, in the logarithm, is one number."""
 LITTLE = 0.02
 """A cut that brings less than this share of what is missing brings nothing."""
 
@@ -71,8 +70,8 @@ def cover(system: System, sets: Sequence[Priced], claim: float, cut_spans: bool)
             return True, np.flatnonzero(settled).tolist()
         if len(boxes) > MOST_BOXES:
             break
-        sides = _sides(system, stacked, boxes, best, which, claim, cut_spans)
-        boxes = np.concatenate(_halves(boxes, sides))
+        across = _cut_across(system, stacked, boxes, best, which, claim)
+        boxes = _halves(boxes, across, cut_spans, system.tdma)
     return False, np.flatnonzero(settled).tolist()
 
 
@@ -115,12 +114,14 @@ def _open(
 
 def _bounds(system: System, stacked: Priced, boxes: Boxes, which: Order) -> Floats:
     """What price set `which[i]` proves for box `i`."""
-    rows = max(1, MOST_CELLS // len(system.cycles))
+    schedule = system.scenario.schedule
+    prove = bound_segments if schedule > 1 else bound
+    rows = max(1, MOST_CELLS // (len(system.cycles) * schedule))
     found = np.empty(len(boxes))
     for at in range(0, len(boxes), rows):
         some = slice(at, at + rows)
         taken = {key: value[which[some]] for key, value in vars(stacked).items() if key != "home"}
-        found[some] = bound(system, Priced(**taken, home=stacked.home), boxes[some])
+        found[some] = prove(system, Priced(**taken, home=stacked.home), boxes[some])
     return found
 
 
@@ -147,54 +148,63 @@ def _nearest(boxes: Boxes, homes: Floats, by_span: bool) -> Order:
 def _cuttable(boxes: Boxes, by_span: bool, tdma: bool) -> NDArray[np.bool_]:
     """Which boxes hold more than one pair of rounds, or a span worth cutting."""
     rounds = (boxes[:, 1] > boxes[:, 0]) | (boxes[:, 3] > boxes[:, 2])
-    return rounds | (_span_widths(boxes, by_span, tdma) > 0.0)
+    return rounds | (_span_widths(boxes, by_span, tdma) >= 1e-11)
 
 
 def _span_widths(boxes: Boxes, by_span: bool, tdma: bool) -> Floats:
-    """Logarithmic widths of the spans; zero where there is nothing to cut, or next to nothing.
+    """Logarithmic widths of the spans; zero where there is nothing to cut.
 
     With FDMA and no pre-training the span is all the time there is.
     """
     if not by_span:
         return np.zeros(len(boxes))
     free = (boxes[:, 3] > 0.0) & ((boxes[:, 1] > 0.0) | tdma)
-    widths = np.log(boxes[:, 5] / boxes[:, 4])
-    return np.where(free & (widths > THIN), widths, 0.0)
+    widths: Floats = np.where(free, np.log(boxes[:, 5] / boxes[:, 4]), 0.0)
+    return widths
 
 
-def _sides(
-    system: System, stacked: Priced, boxes: Boxes, best: Floats, which: Order, claim: float, by_span: bool
-) -> Order:
-    """Along which side to cut each box: the rounds of pre-training (0), those of fine-tuning (1), or the span (2).
+def _cut_across(
+    system: System, stacked: Priced, boxes: Boxes, best: Floats, which: Order, claim: float
+) -> NDArray[np.bool_]:
+    """Which boxes to cut in the fine-tuning rounds rather than the others.
 
-    Where the two halves come nearer to the claim, by the prices that bound the box best; the relatively longest side
-    where no cut brings anything.
+    Where the two halves come nearer to the claim, by the prices that bound the box best; the relatively longer side
+    where neither cut brings anything.
     """
     m1, m2, n1, n2 = boxes.T[:4]
-    spans = _span_widths(boxes, by_span, system.tdma)
-    wide = np.stack([np.log((m2 + 1.0) / (m1 + 1.0)), np.log((n2 + 1.0) / (n1 + 1.0)), spans])
-    longest: Order = wide.argmax(axis=0)
-    gains = np.zeros(wide.shape)
-    for side in range(3):
-        some = np.flatnonzero(wide[side] > 0.0)
-        if len(some):
-            for part in _halves(boxes[some], np.full(len(some), side)):
-                found = _bounds(system, stacked, part, which[some])
-                gains[side, some] += np.clip(found, best[some], claim) - best[some]
-    telling = gains.max(axis=0) > LITTLE * (claim - best)
-    return np.where(telling, gains.argmax(axis=0), longest)
+    across: NDArray[np.bool_] = np.log((n2 + 1.0) / (n1 + 1.0)) > np.log((m2 + 1.0) / (m1 + 1.0))
+    both = np.flatnonzero((m1 < m2) & (n1 < n2))
+    if not len(both):
+        return across
+    some, own, from_ = boxes[both], which[both], best[both]
+    gains = np.zeros((2, len(both)))
+    for stage, low in enumerate((0, 2)):
+        middle = _between(some[:, low], some[:, low + 1])
+        first, second = some.copy(), some.copy()
+        first[:, low + 1], second[:, low] = middle, middle + 1.0
+        for part in (first, second):
+            gains[stage] += np.clip(_bounds(system, stacked, part, own), from_, claim) - from_
+    telling = gains.max(axis=0) > LITTLE * (claim - from_)
+    across[both[telling]] = (gains[1] > gains[0])[telling]
+    return across
 
 
-def _halves(boxes: Boxes, sides: Order) -> tuple[Boxes, Boxes]:
-    """The lower and the upper half of each box, cut along its side."""
-    lower, upper = boxes.copy(), boxes.copy()
-    for side, low in ((0, 0), (1, 2)):
-        cut = sides == side
+def _halves(boxes: Boxes, across: NDArray[np.bool_], by_span: bool, tdma: bool) -> Boxes:
+    """Each box cut in two: in its span where that is wide, else in its rounds (of fine-tuning if `across`)."""
+    m1, m2, n1, n2, s1, s2 = boxes.T
+    wide_m, wide_n = np.log((m2 + 1.0) / (m1 + 1.0)), np.log((n2 + 1.0) / (n1 + 1.0))
+    wide = np.maximum(wide_m, wide_n)
+    wide_s = _span_widths(boxes, by_span, tdma)
+    cut_s = (wide_s > 0.0) & ((wide == 0.0) | (wide_s > np.maximum(4.0 * wide * wide, 0.5 * wide)))
+    cut_m = ~cut_s & ~across
+    cut_n = ~cut_s & across
+    first, second = boxes.copy(), boxes.copy()
+    first[cut_s, 5] = second[cut_s, 4] = np.sqrt(s1 * s2)[cut_s] if by_span else 0.0
+    for cut, low in ((cut_m, 0), (cut_n, 2)):
         middle = _between(boxes[cut, low], boxes[cut, low + 1])
-        lower[cut, low + 1], upper[cut, low] = middle, middle + 1.0
-    cut = sides == 2
-    lower[cut, 5] = upper[cut, 4] = np.sqrt(boxes[cut, 4] * boxes[cut, 5])
-    return lower, upper
+        first[cut, low + 1] = middle
+        second[cut, low] = middle + 1.0
+    return np.concatenate([first, second])
 
 
 def _between(a: Floats, b: Floats) -> Floats:
@@ -221,7 +231,8 @@ def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
         return False
     system = system_of(scenario)
     try:
-        sets = [priced(system, entry) for entry in entries if isinstance(entry, Mapping)]
+        read = priced_segments if scenario.schedule > 1 else priced
+        sets = [read(system, entry) for entry in entries if isinstance(entry, Mapping)]
     except InputError as error:
         problems.append(str(error))
         return False
@@ -230,7 +241,8 @@ def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
         return False
     _check_multipliers(plan, system, sets[0], problems)
     claim = plan.lower_bound - SAME * abs(plan.lower_bound)
-    whole = cover(system, sets, claim, False)[0] or cover(system, sets, claim, True)[0]
+    # the bounds of plans in segments know nothing of spans
+    whole = cover(system, sets, claim, False)[0] or (scenario.schedule == 1 and cover(system, sets, claim, True)[0])
     if not whole:
         problems.append(f"plan.lower_bound: the certificate's prices do not prove {plan.lower_bound!r}")
     return whole

@@ -17,7 +17,7 @@ from pydantic import Field, PlainValidator, ValidationError, ValidationInfo, mod
 from pretune.constants import Convergence, Criterion
 from pretune.device import Device
 from pretune.errors import InputError
-from pretune.fields import Text
+from pretune.fields import Quantity, Text
 from pretune.fleet import Fleet, fleet_from_rows
 from pretune.parts import Part, problems_of
 from pretune.physics.types import Floats
@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 FORMAT = 1
+MOST_SEGMENTS = 32
 FORMAT_SHOULD = f"{FORMAT}, the format of the file that this version reads"
 DEVICES_SHOULD = "a list of devices, or {file: fleet.csv}, or {count: 50, seed: 0, draw: {...}}"
 
@@ -95,6 +96,9 @@ class Scenario(Part):
     )
     budget: Budget = Field(description="What may be spent.")
     convergence: Convergence = Field(description="The constants of the convergence bound, and the steps.")
+    schedule: Annotated[int, Quantity(noun="of segments", unit="", si=4, whole=True, most=MOST_SEGMENTS)] = Field(
+        default=1, description="Segments of each stage: batch, clock and power are constant within a segment."
+    )
     task: Annotated[dict[str, Any] | None, PlainValidator(_read_task)] = Field(
         default=None, description="Model and data, needed only to run, calibrate or profile."
     )
@@ -141,6 +145,8 @@ class Scenario(Part):
     def sha256(self) -> str:
         """Digest of the resolved content: the same for the same scenario, however it was written."""
         tree = {**self._head(), "devices": self.devices.digest}
+        if self.schedule == 1:
+            del tree["schedule"]  # as if there were no such key: what was planned before there was one stays valid
         return hashlib.sha256(json.dumps(tree, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:

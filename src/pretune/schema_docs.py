@@ -71,6 +71,7 @@ convergence: {criterion: trajectory, smoothness: 10, initial_gap: 2.3, shift: 0.
 | `name` | required | Name of the scenario. |
 | `workload`, `server`, `radio`, `budget`, `convergence` | required | Mappings, below. |
 | `devices` | required | A list of mappings, a fleet file, or a drawn population, below. |
+| `schedule` | 1 | Segments of each stage, 1 to 32; batch, clock and power are constant within a segment, below. |
 | `task` | null | Model and data: a mapping that is kept as it is, needed only to run, calibrate or profile. |
 """
 
@@ -117,6 +118,18 @@ sight of Table 7.4.2-1.
 """
 
 
+SCHEDULE = """\
+## `schedule`
+
+By default batch, clock and power are the same in every round of a stage. With `schedule: J` each stage is cut into J
+segments, and batch, clock and power may change from one to the next. Segment `j` of a stage with `R` rounds (counted
+from 0) holds the rounds from `floor(jR/J)` up to `floor((j+1)R/J)`; a stage with fewer rounds than segments has empty
+ones, which the plan leaves out. For the criterion `trajectory` a schedule brings nothing (but what whole batches leave
+over), for `final` batches that grow towards the end do ([the mathematics](mathematics.md#schedules)). A scenario with
+a schedule can't have batteries (`battery_j`).
+"""
+
+
 def render() -> str:
     """The page, as Markdown."""
     sections = [HEAD]
@@ -126,6 +139,7 @@ def render() -> str:
     sections.append(_section("##", "devices", Device))
     sections += [FLEET_FILE, DRAW + "\n" + _table(Population), CELL + "\n" + _table(Cell)]
     sections += [_section("##", key, model) for key, model in (("budget", Budget), ("convergence", Convergence))]
+    sections.append(SCHEDULE)
     return "\n".join(sections)
 
 

@@ -15,13 +15,14 @@ from rich.text import Text
 from pretune.cli.planning import check_options, plan_exit_code
 from pretune.cli.show_plan import console, table_of
 from pretune.errors import InputError
-from pretune.planner.baselines import JOINT, NAMES, Options, Outcome, compare
+from pretune.planner.baselines import CONSTANT, JOINT, NAMES, Options, Outcome, compare
 from pretune.plans import Plan
 from pretune.report.words import count, gap, joules, printable, seconds, significant
 from pretune.scenario import Scenario, load_scenario
 
 _TITLES = {
     JOINT: "joint plan",
+    CONSTANT: "constant plan",
     "pretrain-only": "pre-train only",
     "finetune-only": "fine-tune only",
     "fixed-batch": "fixed batches",
@@ -51,10 +52,10 @@ def run_compare(
     found: list[Outcome] = []
     with _Waiting(quiet=as_json) as waiting:
         waiting.at(JOINT)
-        names = iter([*(name for name in NAMES if not only or name in only), ""])
+        names = iter([*[CONSTANT] * (scenario.schedule > 1), *(name for name in NAMES if not only or name in only), ""])
         for outcome in compare(scenario, only=only, options=options, tolerance=tolerance, time_limit=time_limit):
             found.append(outcome)
-            waiting.at(next(names))
+            waiting.at(next(names, ""))
     joint = found[0].plan
     if joint is None:
         raise ValueError("the joint plan always is a plan, if only one that says why there is none")

@@ -179,7 +179,8 @@ def _devices(plan: Plan, scenario: Scenario) -> list[RenderableType]:
             joules(columns.round_j[index], 3),
         )
     more = len(columns) - MOST_DEVICES
-    said = "Each device, in one fine-tuning round"
+    segmented = plan.finetune is not None and bool(plan.finetune.segments)
+    said = "Each device, in one fine-tuning round" + segmented * " of the last segment"
     if more > 0:
         return [
             Text(said + f" (the first {MOST_DEVICES})", style="dim"),

@@ -11,9 +11,12 @@ import math
 import numpy as np
 
 from pretune.physics.types import Floats
-from pretune.planner.kernels.fixed import SOLVED, Point, new_point, solve_fixed
+from pretune.planner.kernels.fixed import SOLVED, new_point, solve_fixed
 from pretune.planner.kernels.rounds import coefficients
+from pretune.planner.kernels.segment_bounds import parts_at
+from pretune.planner.kernels.segments import new_course
 from pretune.planner.problem import Problem, build
+from pretune.planner.schedule.search import ScheduleSearch
 from pretune.planner.solve import plan as planned
 from pretune.plans import Plan
 from pretune.scenario import Scenario
@@ -30,17 +33,17 @@ def explain(plan: Plan, scenario: Scenario) -> tuple[str, ...]:
         return (plan.message,)
     problem, _ = build(scenario)
     m, n = pretrain.rounds, finetune.rounds
-    value, point = _value(problem, m, n)
+    value, prices = _value(problem, m, n, scenario.schedule)
     said = [_stages(m, n), _binding(plan)]
     if not math.isfinite(value):
         return tuple(said)
     limits = problem.limits
     more_j = problem._replace(limits=limits._replace(energy=limits.energy * (1.0 + STEP)))
     more_s = problem._replace(limits=limits._replace(delay=limits.delay * (1.0 + STEP)))
-    said.append(_buys("joule", "of energy", value, _value(more_j, m, n)[0], STEP * limits.energy))
-    said.append(_buys("second", "of time", value, _value(more_s, m, n)[0], STEP * limits.delay))
+    said.append(_buys("joule", "of energy", value, _value(more_j, m, n, scenario.schedule)[0], STEP * limits.energy))
+    said.append(_buys("second", "of time", value, _value(more_s, m, n, scenario.schedule)[0], STEP * limits.delay))
     if n > 0:
-        said += _devices(scenario, plan, problem, point, value)
+        said += _devices(scenario, plan, problem, prices, value)
     said.append(
         "These are rates at the plan's rounds, with real batches: small changes follow them, large ones do not."
     )
@@ -79,11 +82,10 @@ def _buys(unit: str, of: str, before: float, after: float, amount: float) -> str
     return f"One more {unit} {of} lowers the objective by {rate:.3g}; one percent more of it by {100 * share:.2g}%."
 
 
-def _devices(scenario: Scenario, plan: Plan, problem: Problem, point: Point, value: float) -> list[str]:
+def _devices(scenario: Scenario, plan: Plan, problem: Problem, prices: Floats, value: float) -> list[str]:
     """The bottleneck, what more power would buy it, and what going without it would change."""
     m, n = plan.pretrain.rounds if plan.pretrain else 0, plan.finetune.rounds if plan.finetune else 0
     names = scenario.devices.names
-    prices = point.price
     if not prices.sum() > 0.0:
         return ["No device holds up the others: time is not short."]
     worst = int(np.argmax(prices))
@@ -97,7 +99,15 @@ def _devices(scenario: Scenario, plan: Plan, problem: Problem, point: Point, val
     exponents = d.exponent_max.copy()
     exponents[worst] = math.log1p(power * (1.0 + STEP) / d.noise[worst])
     stronger = problem._replace(devices=d._replace(exponent_max=exponents))
-    said.append(_buys("watt", f"of transmit power for {names[worst]}", value, _value(stronger, m, n)[0], STEP * power))
+    said.append(
+        _buys(
+            "watt",
+            f"of transmit power for {names[worst]}",
+            value,
+            _value(stronger, m, n, scenario.schedule)[0],
+            STEP * power,
+        )
+    )
     if len(names) > 1:
         said.append(_without(scenario, plan, worst))
     return said
@@ -138,9 +148,19 @@ def _without(scenario: Scenario, plan: Plan, k: int) -> str:
     )
 
 
-def _value(problem: Problem, m: int, n: int) -> tuple[float, Point]:
-    """The criterion at the rounds with real batches, infinity where they do not fit; and the point."""
+def _value(problem: Problem, m: int, n: int, schedule: int) -> tuple[float, Floats]:
+    """The criterion at the rounds with real batches, infinity where they do not fit; and what each device holds up.
+
+    That is its share of the price of time, shape (K,), over all rounds.
+    """
     weight, phi, psi0, psi = coefficients(problem.criterion, float(m), float(n))
-    point = new_point(problem.devices.cycles.size)
-    status = solve_fixed(problem, problem.batches, float(m), float(n), psi0, psi, point)
-    return ((phi + float(point.scalars[8])) / weight if status == SOLVED else math.inf), point
+    if schedule > 1:
+        course = new_course(schedule, problem.devices.cycles.size)
+        status = ScheduleSearch(problem, schedule, STEP).solve((m, n), course)
+        rounds = parts_at(problem.criterion, float(m), float(n), schedule).n
+        noise, prices = float(course.scalars[4]), rounds @ course.price
+    else:
+        point = new_point(problem.devices.cycles.size)
+        status = solve_fixed(problem, problem.batches, float(m), float(n), psi0, psi, point)
+        noise, prices = float(point.scalars[8]), point.price
+    return ((phi + noise) / weight if status == SOLVED else math.inf), prices

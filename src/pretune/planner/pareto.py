@@ -18,6 +18,7 @@ from pretune.planner.infeasible import STAGES, fits_one_round, least_delay, leas
 from pretune.planner.problem import Problem, build
 from pretune.planner.search import Search
 from pretune.planner.solve import _with_margin, _written
+from pretune.planner.solve import plan as planned_alone
 from pretune.plans import Plan
 from pretune.scenario import Scenario
 
@@ -114,11 +115,15 @@ def _better(one: Search | None, other: Search | None) -> Search | None:
 def _planned(
     scenario: Scenario, axis: str, before: Search | None, tolerance: float, time_limit: float | None
 ) -> tuple[FrontPoint, Search | None]:
+    """One plan; a plan in segments is found by itself, the others start from the end of the search `before`."""
     began = time.perf_counter()
     problem: Problem = build(scenario)[0]
     plan: Plan | None = None
     search: Search | None = None
-    if any(fits_one_round(problem, stage) for stage in STAGES):
+    if scenario.schedule > 1:
+        found = planned_alone(scenario, tolerance=tolerance, time_limit=time_limit, throw=False)
+        plan = found if found.status.has_plan else None
+    elif any(fits_one_round(problem, stage) for stage in STAGES):
         deadline = math.inf if time_limit is None else time.monotonic() + time_limit
         search = Search(_with_margin(problem), tolerance, deadline)
         if before is not None and before.best is not None:

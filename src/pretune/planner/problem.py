@@ -54,6 +54,8 @@ class Limits(NamedTuple):
     down_s: float
     down_j: float
     tdma: bool
+    up_s: float = 0.0
+    """TDMA: the least seconds that all uploads of a round take one after the other, at full power; else zero."""
 
 
 class Batches(NamedTuple):
@@ -83,6 +85,7 @@ def build(scenario: Scenario) -> tuple[Problem, ConvergenceCriterion]:
     criterion = criterion_of(scenario)
     down = cost.broadcast(scenario)
     noise = radio.noise_psd_w_per_hz * fleet.bandwidth_hz / fleet.gain
+    tdma = radio.access is Access.TDMA
     devices = Devices(
         cycles=_column(work.flops_per_sample / fleet.flops_per_cycle),
         capacitance=_column(fleet.capacitance),
@@ -108,7 +111,8 @@ def build(scenario: Scenario) -> tuple[Problem, ConvergenceCriterion]:
             delay=float(scenario.budget.delay_s),
             down_s=float(down.time_s),
             down_j=float(down.energy_j),
-            tdma=radio.access is Access.TDMA,
+            tdma=tdma,
+            up_s=float((devices.span / devices.exponent_max).sum()) if tdma else 0.0,
         ),
         batches=Batches(
             server_low=1.0,

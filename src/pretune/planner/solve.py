@@ -17,6 +17,7 @@ from pretune.planner.kernels.fixed import ENERGY_SHORT, new_point, solve_fixed
 from pretune.planner.kernels.priced import Prices, price
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.problem import Problem, build
+from pretune.planner.schedule import refuse_batteries
 from pretune.planner.search import Search
 from pretune.planner.shortage import battery_prices
 from pretune.planner.whole import Decision
@@ -45,7 +46,7 @@ def plan(
         throw: raise `Infeasible` for an infeasible scenario; otherwise return the plan that says so.
 
     Raises:
-        InputError: tolerance or time limit can't be used.
+        InputError: tolerance or time limit can't be used, or a schedule is asked for with batteries.
         Infeasible: proven that nothing fits, and `throw` is true.
     """
     if not (math.isfinite(tolerance) and 0.0 < tolerance < 1.0):
@@ -53,12 +54,18 @@ def plan(
     if time_limit is not None and not (math.isfinite(time_limit) and time_limit > 0.0):
         raise InputError.field("time_limit", time_limit, "a positive number of seconds")
     deadline = math.inf if time_limit is None else time.monotonic() + time_limit
+    if scenario.schedule > 1:
+        refuse_batteries(scenario)
     problem, _ = build(scenario)
     if not any(fits_one_round(problem, stage) for stage in STAGES):
         answer = _infeasible(scenario, problem)
         if throw:
             raise Infeasible(answer)
         return answer
+    if scenario.schedule > 1:
+        from pretune.planner.schedule.plan import planned  # builds on this file
+
+        return planned(scenario, problem, tolerance, deadline)
     search = Search(_with_margin(problem), tolerance, deadline)
     search.run()
     if search.best is None:
@@ -193,11 +200,6 @@ def _entry(prices: Prices, home: tuple[float, float, float] | None = None) -> di
         entry["shares"] = [_short(value) for value in prices.shares.tolist()]
     if np.any(prices.ratios > 1.0):
         entry["ratios"] = [max(_short(value), 1.0) for value in prices.ratios.tolist()]
-    if len(prices.splits):
-        entry["halves"] = [
-            [int(k), int(batch), max(_short(low), 1.0), max(_short(high), 1.0)]
-            for k, batch, low, high in prices.splits.tolist()
-        ]
     if home is not None:
         entry["home"] = [_short(value) for value in home]
     return entry

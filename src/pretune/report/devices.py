@@ -63,16 +63,18 @@ def devices(plan: Plan, scenario: Scenario) -> Devices | None:
         else "Devices compute side by side and upload one after another; the bars leave out the waiting for a turn."
     )
     which = f" Shown: the {MOST_BARS} devices whose part of the round is longest." if total > MOST_BARS else ""
+    last = plan.finetune.parts[-1]
+    of_what = " of the last segment" if plan.finetune.segments else ""
     return Devices(
-        note=f"One round takes {seconds(plan.finetune.round_s)}. {how}{which}",
+        note=f"One round{of_what} takes {seconds(last.round_s)}. {how}{which}",
         heads=("Batch", "Clock", "Power", "Compute", "Upload", "Energy a round", "Energy in all"),
-        rows=[_row(columns, index, plan.finetune.rounds) for index in range(shown)],
-        bars=_bars(columns, plan.finetune.round_s, cost.broadcast(scenario).time_s),
+        rows=[_row(columns, index) for index in range(shown)],
+        bars=_bars(columns, last.round_s, cost.broadcast(scenario).time_s),
         more=f"{count(total - shown)} more devices are in plan.json." if total > shown else "",
     )
 
 
-def _row(columns: DeviceColumns, index: int, rounds: int) -> Row:
+def _row(columns: DeviceColumns, index: int) -> Row:
     cells = (
         (count(int(columns.batch[index])), columns.batch[index]),
         (quantity(columns.clock_hz[index], "Hz"), columns.clock_hz[index]),
@@ -80,7 +82,7 @@ def _row(columns: DeviceColumns, index: int, rounds: int) -> Row:
         (seconds(columns.compute_s[index]), columns.compute_s[index]),
         (seconds(columns.upload_s[index]), columns.upload_s[index]),
         (joules(columns.round_j[index]), columns.round_j[index]),
-        (joules(rounds * columns.round_j[index]), rounds * columns.round_j[index]),
+        (joules(columns.total_j[index]), columns.total_j[index]),
     )
     return Row(
         name=printable(columns.names[index]),

@@ -6,13 +6,13 @@ to the plan's own totals.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pretune.physics import cost
 from pretune.physics.types import Floats, Ints
-from pretune.plans import Plan
+from pretune.plans import FinetuneStage, Plan
 from pretune.scenario import Access, Scenario
 
 PRETRAIN, FINETUNE = "Pre-training", "Fine-tuning"
@@ -31,7 +31,10 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DeviceColumns:
-    """What each device does in one fine-tuning round, as columns of shape (K,), in the scenario's order."""
+    """What each device does in one fine-tuning round, as columns of shape (K,), in the scenario's order.
+
+    `total_j` is over all rounds.
+    """
 
     names: tuple[str, ...]
     batch: Ints
@@ -40,6 +43,7 @@ class DeviceColumns:
     compute_s: Floats
     upload_s: Floats
     round_j: Floats
+    total_j: Floats
 
     def __len__(self) -> int:
         return len(self.names)
@@ -53,26 +57,37 @@ def shares(plan: Plan, scenario: Scenario) -> tuple[Share, ...]:
     """
     found = []
     if plan.pretrain is not None and plan.pretrain.rounds > 0:
-        once = cost.pretrain_round(scenario, plan.pretrain.batch, plan.pretrain.clock_hz)
+        once = [(part.rounds, cost.pretrain_round(scenario, part.batch, part.clock_hz)) for part in plan.pretrain.parts]
         found.append(
             Share(
                 stage=PRETRAIN,
                 cause="server compute",
                 colour="pre",
-                energy_j=plan.pretrain.rounds * once.energy_j,
+                energy_j=sum(rounds * one.energy_j for rounds, one in once),
                 delay_s=plan.pretrain.rounds * plan.pretrain.round_s,
             )
         )
     if plan.finetune is None or plan.finetune.rounds == 0:
         return tuple(found)
-    rounds = plan.finetune.rounds
-    each = _round(plan, scenario)
+    pieces = [_finetune_shares(part, scenario) for part in plan.finetune.parts]
+    for same in zip(*pieces, strict=True):
+        energy_j, delay_s = (sum(getattr(share, key) for share in same) for key in ("energy_j", "delay_s"))
+        found.append(replace(same[0], energy_j=energy_j, delay_s=delay_s))
+    if found[-1].cause == "waiting" and found[-1].delay_s <= 1e-6 * plan.finetune.rounds * plan.finetune.round_s:
+        found.pop()
+    return tuple(found)
+
+
+def _finetune_shares(stage: FinetuneStage, scenario: Scenario) -> list[Share]:
+    """The causes of one segment's rounds."""
+    rounds = stage.rounds
+    each = _round(stage, scenario)
     if scenario.radio.access is Access.FDMA:
         slowest = int(np.argmax(each.compute_s + each.upload_s))
         compute_s, upload_s = float(each.compute_s[slowest]), float(each.upload_s[slowest])
     else:
         compute_s, upload_s = float(each.compute_s.max()), float(each.upload_s.sum())
-    found += [
+    return [
         Share(
             stage=FINETUNE,
             cause="broadcast",
@@ -94,18 +109,21 @@ def shares(plan: Plan, scenario: Scenario) -> tuple[Share, ...]:
             energy_j=rounds * float(each.upload_j.sum()),
             delay_s=rounds * upload_s,
         ),
+        Share(
+            stage=FINETUNE,
+            cause="waiting",
+            colour="idle",
+            energy_j=0.0,
+            delay_s=rounds * (stage.round_s - each.time_s),
+        ),
     ]
-    idle_s = rounds * (plan.finetune.round_s - each.time_s)
-    if idle_s > 1e-6 * rounds * plan.finetune.round_s:
-        found.append(Share(stage=FINETUNE, cause="waiting", colour="idle", energy_j=0.0, delay_s=idle_s))
-    return tuple(found)
 
 
 def device_columns(plan: Plan, scenario: Scenario) -> DeviceColumns | None:
-    """What each device does; None for a plan that does not fine-tune."""
+    """What each device does, in the last segment where there are some; None for a plan that does not fine-tune."""
     if plan.finetune is None or plan.finetune.rounds == 0:
         return None
-    each = _round(plan, scenario)
+    each = _round(plan.finetune, scenario)
     return DeviceColumns(
         names=plan.finetune.names,
         batch=plan.finetune.batch,
@@ -114,11 +132,9 @@ def device_columns(plan: Plan, scenario: Scenario) -> DeviceColumns | None:
         compute_s=each.compute_s,
         upload_s=each.upload_s,
         round_j=each.device_j,
+        total_j=np.sum([part.rounds * _round(part, scenario).device_j for part in plan.finetune.parts], axis=0),
     )
 
 
-def _round(plan: Plan, scenario: Scenario) -> cost.FinetuneCost:
-    if plan.finetune is None:
-        raise ValueError("a plan without decisions has no costs")
-    stage = plan.finetune
+def _round(stage: FinetuneStage, scenario: Scenario) -> cost.FinetuneCost:
     return cost.finetune_round(scenario, stage.batch.astype(np.float64), stage.clock_hz, stage.power_w)

@@ -20,6 +20,7 @@ from pretune.runtime.local import Crew
 from pretune.runtime.partition import hold
 from pretune.runtime.task import Task
 from pretune.scenario import Scenario
+from pretune.stages import labelled
 
 EVALUATIONS = 50
 """About how many times a run evaluates, unless told otherwise (besides the start and the end of each stage)."""
@@ -27,13 +28,18 @@ EVALUATIONS = 50
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StageJob:
-    """One stage: its rounds, its step size, who computes, and what a round costs."""
+    """One stage, or one segment of it: its rounds, its step size, who computes, and what a round costs.
+
+    `before` counts the stage's rounds in earlier segments, `last` is the last round of the whole stage.
+    """
 
     stage: Stage
     rounds: int
     step: float
     crew: Crew
     charge: Charge
+    before: int
+    last: int
 
     @property
     def words(self) -> str:
@@ -43,7 +49,10 @@ class StageJob:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """A run about to happen. `stages` leaves out a stage without rounds; `coupled`: see `gradient.probe`."""
+    """A run about to happen. `stages` leaves out a stage without rounds and has an entry for each segment of one.
+
+    `coupled`: see `gradient.probe`.
+    """
 
     plan: Plan
     scenario: Scenario
@@ -61,7 +70,7 @@ class Job:
 
     def evaluates(self, stage: StageJob, round_: int) -> bool:
         """Whether the model is evaluated after this round."""
-        return round_ % self.evaluate_every == 0 or round_ == stage.rounds
+        return round_ % self.evaluate_every == 0 or round_ == stage.last
 
 
 def make_job(plan: Plan, scenario: Scenario, task: Task, *, seed: int, evaluate_every: int | None) -> Job:
@@ -83,28 +92,36 @@ def make_job(plan: Plan, scenario: Scenario, task: Task, *, seed: int, evaluate_
     coupled = probe(model, task.loss, task.train)
     held = hold(task, scenario)
     stages = []
-    if pretrain.rounds:
-        batch, sizes = np.array([pretrain.batch]), np.array([len(held.general)])
+    before = 0
+    for part in pretrain.parts:
+        batch, sizes = np.array([part.batch]), np.array([len(held.general)])
         stages.append(
             StageJob(
                 stage=Stage.PRETRAIN,
-                rounds=pretrain.rounds,
+                rounds=part.rounds,
                 step=_step(scenario, "pretrain_step"),
                 crew=Crew.of(Stage.PRETRAIN, held.general, sizes, batch, np.ones(1)),
-                charge=charge_pretrain(scenario, pretrain, int(batch.sum())),
+                charge=charge_pretrain(scenario, part, int(batch.sum())),
+                before=before,
+                last=pretrain.rounds,
             )
         )
-    if finetune.rounds:
-        crew = Crew.of(Stage.FINETUNE, held.task, held.sizes, finetune.batch, scenario.devices.weight)
+        before += part.rounds
+    before = 0
+    for piece in finetune.parts:
+        crew = Crew.of(Stage.FINETUNE, held.task, held.sizes, piece.batch, scenario.devices.weight)
         stages.append(
             StageJob(
                 stage=Stage.FINETUNE,
-                rounds=finetune.rounds,
+                rounds=piece.rounds,
                 step=_step(scenario, "finetune_step"),
                 crew=crew,
-                charge=charge_finetune(scenario, finetune, crew.batch),
+                charge=charge_finetune(scenario, piece, crew.batch),
+                before=before,
+                last=finetune.rounds,
             )
         )
+        before += piece.rounds
     return Job(
         plan=plan,
         scenario=scenario,
@@ -132,15 +149,15 @@ def check_runnable(plan: Plan, scenario: Scenario) -> tuple[PretrainStage, Finet
     if pretrain.rounds < 0 or finetune.rounds < 0 or pretrain.rounds + finetune.rounds == 0:
         rounds = f"{pretrain.rounds} and {finetune.rounds}"
         raise InputError.field("plan: rounds of the two stages", rounds, "at least one round in all")
-    if pretrain.rounds:
-        limit, whose = int(scenario.server.samples), "server.samples"
-        _check_batch("plan.pretrain.batch", pretrain.batch, limit, whose)
-    if finetune.rounds:
-        fleet = scenario.devices
-        if tuple(finetune.names) != tuple(fleet.names):
-            raise PlanMismatch("plan.finetune.devices: are other devices than the scenario's, or in another order")
-        for k, (batch, samples) in enumerate(zip(finetune.batch.tolist(), fleet.samples.tolist(), strict=True)):
-            _check_batch(f"plan.finetune.devices[{k}].batch", batch, int(samples), f"the samples of {fleet.names[k]}")
+    limit, whose = int(scenario.server.samples), "server.samples"
+    for path, part in labelled("plan.pretrain", pretrain):
+        _check_batch(f"{path}.batch", part.batch, limit, whose)
+    fleet = scenario.devices
+    for path, piece in labelled("plan.finetune", finetune):
+        if tuple(piece.names) != tuple(fleet.names):
+            raise PlanMismatch(f"{path}.devices: are other devices than the scenario's, or in another order")
+        for k, (batch, samples) in enumerate(zip(piece.batch.tolist(), fleet.samples.tolist(), strict=True)):
+            _check_batch(f"{path}.devices[{k}].batch", batch, int(samples), f"the samples of {fleet.names[k]}")
     return pretrain, finetune
 
 

@@ -51,8 +51,11 @@ class Journal:
         return self._held or (self.records[-1] if self.records else None)
 
     def left(self, stage: StageJob, before: int) -> Iterable[int]:
-        """The rounds of `stage` still to do, when `before` rounds of earlier stages come first."""
-        return range(max(0, self._done - before) + 1, stage.rounds + 1)
+        """The rounds of `stage` still to do, when `before` rounds of earlier stages and segments come first.
+
+        They are counted within the whole stage, whatever its segments.
+        """
+        return range(stage.before + max(0, self._done - before) + 1, stage.before + stage.rounds + 1)
 
     def hold(self, record: RoundRecord) -> None:
         """A round has been done; whether its model is any good will show."""

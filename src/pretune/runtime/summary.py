@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from pretune.ledger import Ledger, RoundRecord, Stage, StageTotal
-from pretune.runtime.charges import CAUSES, Charge
-from pretune.runtime.job import Job
+from pretune.runtime.charges import CAUSES
+from pretune.runtime.job import Job, StageJob
 
 FINISHED, DIVERGED = "finished", "diverged"
 
@@ -14,7 +16,6 @@ FINISHED, DIVERGED = "finished", "diverged"
 def summarise(job: Job, ledger: Ledger, *, status: str, message: str) -> dict[str, Any]:
     """The tree of summary.json; scores are null where nothing was evaluated."""
     totals = {total.name: total for total in ledger.table()}
-    stages = {stage.stage: stage for stage in job.stages}
     whole = totals["total"]
     start = ledger.of(Stage.START)
     pretrained = Ledger(records=(*start, *ledger.of(Stage.PRETRAIN)))
@@ -31,7 +32,7 @@ def summarise(job: Job, ledger: Ledger, *, status: str, message: str) -> dict[st
         "planned": {"time_s": whole.planned_s, "energy_j": whole.planned_j},
         "realised": {"time_s": whole.realised_s, "energy_j": whole.realised_j},
         "stages": {
-            stage.value: _stage(totals[stage.value], stages[stage].charge if stage in stages else None)
+            stage.value: _stage(totals[stage.value], [part for part in job.stages if part.stage is stage])
             for stage in (Stage.PRETRAIN, Stage.FINETUNE)
         },
         "scores": {
@@ -42,11 +43,13 @@ def summarise(job: Job, ledger: Ledger, *, status: str, message: str) -> dict[st
     }
 
 
-def _stage(total: StageTotal, charge: Charge | None) -> dict[str, Any]:
+def _stage(total: StageTotal, parts: Sequence[StageJob]) -> dict[str, Any]:
+    # a run that diverged has not done all rounds, perhaps none of a later segment
+    done = [(max(0, min(total.rounds - part.before, part.rounds)), part.charge) for part in parts]
     causes = {
         cause: {
-            "time_s": total.rounds * charge.causes[cause].time_s if charge else 0.0,
-            "energy_j": total.rounds * charge.causes[cause].energy_j if charge else 0.0,
+            "time_s": math.fsum(rounds * charge.causes[cause].time_s for rounds, charge in done),
+            "energy_j": math.fsum(rounds * charge.causes[cause].energy_j for rounds, charge in done),
         }
         for cause in CAUSES
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pretune.errors import InputError, MissingExtra
 from pretune.planner.baselines.drawn import random_feasible
@@ -27,9 +27,19 @@ from pretune.planner.solve import plan as joint_plan
 from pretune.plans import Plan
 from pretune.scenario import Scenario
 
-__all__ = ["JOINT", "NAMES", "Options", "Outcome", "SuccessiveOptions", "baseline", "compare", "joint_outcome"]
+__all__ = [
+    "CONSTANT",
+    "JOINT",
+    "NAMES",
+    "Options",
+    "Outcome",
+    "SuccessiveOptions",
+    "baseline",
+    "compare",
+    "joint_outcome",
+]
 
-JOINT = "joint"
+JOINT, CONSTANT = "joint", "constant"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +105,9 @@ def compare(
 ) -> Iterator[Outcome]:
     """The joint plan, then each baseline (those named in `only`, or all), as they are done.
 
+    Baselines know no segments: where the scenario has a schedule, its best constant plan comes second, and the
+    baselines are ways to plan that scenario without the schedule.
+
     `time_limit` holds for each of them alone. Where an optional part is missing, a baseline that was named raises;
     one that was not is handed back without a plan, and its note says what is missing. Where nothing at all fits, the
     joint plan is all there is.
@@ -110,9 +123,15 @@ def compare(
     yield first
     if first.plan is None or not first.plan.status.has_plan:
         return
+    joint = first.plan
+    if scenario.schedule > 1:
+        scenario = scenario.replace(schedule=1)
+        first = replace(joint_outcome(scenario, tolerance=tolerance, time_limit=time_limit), name=CONSTANT)
+        yield first
+        joint = first.plan or joint
     for name in [name for name in NAMES if name in only or not only]:
         try:
-            yield baseline(name, scenario, first.plan, options=options, tolerance=tolerance, time_limit=time_limit)
+            yield baseline(name, scenario, joint, options=options, tolerance=tolerance, time_limit=time_limit)
         except MissingExtra as missing:
             if only:
                 raise

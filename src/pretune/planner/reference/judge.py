@@ -54,7 +54,17 @@ def spent(scenario: Scenario, point: Point, *, bounded: bool) -> tuple[float, fl
 
     Unless `bounded`, the energy budget is no limit. The violation is infinite where a figure is none.
     """
-    fleet, work, server, budget = scenario.devices, scenario.workload, scenario.server, scenario.budget
+    joules, seconds, used = used_up(scenario, point)
+    used.append(seconds / scenario.budget.delay_s)
+    if bounded:
+        used.append(joules / scenario.budget.energy_j)
+    most = float(np.max(used))
+    return joules, max(most - 1.0, 0.0) if math.isfinite(most) else math.inf
+
+
+def used_up(scenario: Scenario, point: Point) -> tuple[float, float, list[float]]:
+    """Joules and seconds of a run, and what share of each limit of a single device or the server it uses."""
+    fleet, work, server = scenario.devices, scenario.workload, scenario.server
     joules, seconds = 0.0, 0.0
     used = [0.0]
     if point.pretrain_rounds > 0.0:
@@ -78,11 +88,7 @@ def spent(scenario: Scenario, point: Point, *, bounded: bool) -> tuple[float, fl
             point.finetune_rounds * each.device_j / fleet.battery_j,
         )
         used += [float(ratio.max()) for ratio in ratios]
-    used.append(seconds / budget.delay_s)
-    if bounded:
-        used.append(joules / budget.energy_j)
-    most = float(np.max(used))
-    return joules, max(most - 1.0, 0.0) if math.isfinite(most) else math.inf
+    return joules, seconds, used
 
 
 def dual(problem: Problem, goal: Goal, point: Point, prices: Prices) -> float:

@@ -28,7 +28,7 @@ _UNUSED = 1e-7
 
 
 @dataclass(kw_only=True)
-class _Draft:
+class Draft:
     """The program while it is put together: `m`, `n` and `z` are one, or variables where the rounds are free.
 
     Where energy is minimised the batches are those of the reference point.
@@ -139,7 +139,7 @@ def solve(
     cp: Any, problem: Problem, goal: Goal, at: Point, settings: dict[str, Any]
 ) -> tuple[str, Point | None, Prices | None]:
     """One conic solve, scaled by the point `at`: the solver's word, the decisions and the prices."""
-    draft = _Draft(cp=cp, problem=problem, goal=goal, at=at)
+    draft = Draft(cp=cp, problem=problem, goal=goal, at=at)
     if goal.weights:
         draft.free_rounds(goal.weights)
     if at.pretrain_rounds > 0.0:
@@ -169,10 +169,10 @@ def solve(
     word = str(program.status)
     if "infeasible" in word or "unbounded" in word or in_delay.dual_value is None:
         return word, None, None
-    return word, _point(draft), _prices(draft, unit, in_delay, in_energy)
+    return word, point_of(draft), prices_of(draft, unit, in_delay, in_energy)
 
 
-def _point(draft: _Draft) -> Point | None:
+def point_of(draft: Draft) -> Point | None:
     """The decisions, per round; None where the scaling variable vanished."""
     at, goal = draft.at, draft.goal
     m, n, z = (value if isinstance(value, float) else float(value.value) for value in (draft.m, draft.n, draft.z))
@@ -191,7 +191,7 @@ def _point(draft: _Draft) -> Point | None:
     return replace(at, **changes)
 
 
-def _prices(draft: _Draft, unit: float, in_delay: Any, in_energy: Any) -> Prices:
+def prices_of(draft: Draft, unit: float, in_delay: Any, in_energy: Any) -> Prices:
     """The multipliers in units of what is minimised."""
     limits, battery = draft.problem.limits, draft.problem.devices.battery
     shares, batteries = np.zeros(battery.size), np.zeros(battery.size)

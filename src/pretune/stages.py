@@ -1,0 +1,139 @@
+"""The decisions of a plan: what the server and each device do in the rounds of either stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pretune.physics.types import Floats, Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainStage:
+    """Pre-training at the server; an unused stage has `rounds` 0 and the rest 0.
+
+    A plan of a scenario with a `schedule` has `segments`, one for each segment with rounds; then `batch` and `clock_hz`
+    are those of the last one and `round_s` is the mean.
+    """
+
+    rounds: int
+    batch: int
+    clock_hz: float
+    round_s: float
+    segments: tuple[PretrainStage, ...] = ()
+
+    @property
+    def parts(self) -> tuple[PretrainStage, ...]:
+        """The segments, or the stage itself where it is one piece; none where it is not used."""
+        return self.segments or ((self,) if self.rounds else ())
+
+    @staticmethod
+    def of(segments: Sequence[PretrainStage]) -> PretrainStage:
+        """The stage that the segments (at least one) make up."""
+        rounds, last = sum(part.rounds for part in segments), segments[-1]
+        round_s = math.fsum(part.rounds * part.round_s for part in segments) / rounds
+        return replace(last, rounds=rounds, round_s=round_s, segments=tuple(segments))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan file's tree of the stage."""
+        tree = {key: value for key, value in vars(self).items() if key != "segments"}
+        if self.segments:
+            tree["segments"] = [part.to_dict() for part in self.segments]
+        return tree
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicePlan:
+    """What one device does in each fine-tuning round."""
+
+    name: str
+    batch: int
+    clock_hz: float
+    power_w: float
+    upload_s: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FinetuneStage:
+    """Federated fine-tuning, kept as columns of shape (K,) (all empty when `rounds` is 0).
+
+    `round_s` includes the broadcast, so the delay is ``pretrain.rounds * pretrain.round_s + rounds * round_s``.
+    `segments` is as in `PretrainStage`; the columns are those of the last one.
+    """
+
+    rounds: int
+    round_s: float
+    names: tuple[str, ...]
+    batch: Ints
+    clock_hz: Floats
+    power_w: Floats
+    upload_s: Floats
+    segments: tuple[FinetuneStage, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def parts(self) -> tuple[FinetuneStage, ...]:
+        """The segments, or the stage itself where it is one piece; none where it is not used."""
+        return self.segments or ((self,) if self.rounds else ())
+
+    @staticmethod
+    def of(segments: Sequence[FinetuneStage]) -> FinetuneStage:
+        """The stage that the segments (at least one) make up."""
+        rounds, last = sum(part.rounds for part in segments), segments[-1]
+        round_s = math.fsum(part.rounds * part.round_s for part in segments) / rounds
+        return replace(last, rounds=rounds, round_s=round_s, segments=tuple(segments))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan file's tree of the stage."""
+        tree: dict[str, Any] = {
+            "rounds": self.rounds,
+            "round_s": self.round_s,
+            "devices": [vars(device).copy() for device in self.devices],
+        }
+        if self.segments:
+            tree["segments"] = [part.to_dict() for part in self.segments]
+        return tree
+
+    @property
+    def devices(self) -> Iterator[DevicePlan]:
+        """The devices one by one, in the scenario's order."""
+        rows = zip(
+            self.names,
+            self.batch.tolist(),
+            self.clock_hz.tolist(),
+            self.power_w.tolist(),
+            self.upload_s.tolist(),
+            strict=True,
+        )
+        for name, batch, clock_hz, power_w, upload_s in rows:
+            yield DevicePlan(name=name, batch=batch, clock_hz=clock_hz, power_w=power_w, upload_s=upload_s)
+
+    @staticmethod
+    def unused() -> FinetuneStage:
+        """The stage of a plan that does not fine-tune."""
+        none = np.zeros(0)
+        return FinetuneStage(
+            rounds=0,
+            round_s=0.0,
+            names=(),
+            batch=np.zeros(0, dtype=np.int64),
+            clock_hz=none,
+            power_w=none,
+            upload_s=none,
+        )
+
+
+AnyStage = TypeVar("AnyStage", PretrainStage, FinetuneStage)
+
+
+def labelled(path: str, stage: AnyStage) -> list[tuple[str, AnyStage]]:
+    """The parts of a stage, each with its path in the plan file."""
+    if not stage.segments:
+        return [(path, part) for part in stage.parts]
+    return [(f"{path}.segments[{i}]", part) for i, part in enumerate(stage.parts)]
