@@ -14,7 +14,7 @@ from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.problem import build
 from pretune.planner.search import Search
 
-TIME_LIMIT = 60.0
+TIME_LIMIT = 30.0
 STARTS = 10
 
 

@@ -19,6 +19,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,24 @@ def oracle(tiny: bool, scratch: Path) -> Rows:
     ]
 
 
+def plans(tiny: bool, scratch: Path) -> Rows:
+    """The figures over whole plans of drawn scenarios, each checked; criterion trajectory beside the conic optimum."""
+    size = ["--count", "2"] if tiny else ["--count", "100", "--seed", "5000"]
+    rows = scripted("oracle.py", [*size, "--time-limit", "10"], [*size, "--time-limit", "2"])(tiny, scratch)
+    gaps = [row for row in rows if row.get("gap") is not None and math.isfinite(row["gap"])]
+    relaxed = [row for row in rows if "above_joint" in row]
+    return [
+        {
+            "draws": len(rows),
+            "statuses": dict(Counter(row["plan"] for row in rows)),
+            "unproven": [row["seed"] for row in rows if not row.get("proven")],
+            "worst_gap": max(gaps, key=lambda row: row["gap"], default=None),
+            "relaxed": len(relaxed),
+            "least_above": min(relaxed, key=lambda row: row["above_joint"], default=None),
+        }
+    ]
+
+
 PARTS: dict[str, Callable[[bool, Path], Rows]] = {
     "joint": measured("bench_joint.py"),
     "fixed": measured("bench_fixed.py"),
@@ -105,6 +124,7 @@ PARTS: dict[str, Callable[[bool, Path], Rows]] = {
     "shell": measured("bench_shell.py"),
     "exhaustive": scripted("exhaustive.py", ["--count", "120"], ["--count", "1"]),
     "oracle": oracle,
+    "plans": plans,
 }
 
 

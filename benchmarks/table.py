@@ -246,6 +246,26 @@ def _oracle(rows: Rows) -> str:
     return "\n".join(text + table(("", ""), body)) + "\n"
 
 
+def _plans(rows: Rows) -> str:
+    found = rows[0]
+    body = [
+        ("draws", str(found["draws"])),
+        ("statuses", ", ".join(f"{status} {count}" for status, count in sorted(found["statuses"].items()))),
+        ("bounds that the check did not prove again", str(found["unproven"]) if found["unproven"] else "none"),
+    ]
+    if worst := found["worst_gap"]:
+        body.append(("worst proven gap", f"{percent(worst['gap'])} (seed {worst['seed']}: {worst['label']})"))
+    if least := found["least_above"]:
+        what = f"least of objective / joint conic optimum - 1, over {found['relaxed']} of criterion trajectory"
+        body.append((what, f"{least['above_joint']:.1e} (seed {least['seed']})"))
+    text = ["## Whole plans of drawn scenarios", ""]
+    text += prose(
+        "The same kinds of scenarios, planned within ten seconds each and checked (`benchmarks/oracle.py`). The joint "
+        "conic program has real rounds and batches: no plan may be below it."
+    )
+    return "\n".join(text + table(("", ""), body)) + "\n"
+
+
 SECTIONS: dict[str, Callable[[Rows], str]] = {
     "joint": _joint,
     "fixed": _fixed,
@@ -253,6 +273,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "shell": _shell,
     "exhaustive": _exhaustive,
     "oracle": _oracle,
+    "plans": _plans,
 }
 
 
