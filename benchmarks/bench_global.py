@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import scenarios  # puts the tests' helpers on the path  # noqa: F401
+from brute import least_joules
 from nonconvex import Found, casadi, scip
 from scenarios import FEW, few, small
 
@@ -12,16 +14,29 @@ from pretune.planner import plan
 from pretune.planner.kernels.fixed import SOLVED, new_point, solve_fixed
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.problem import build
-from pretune.planner.search import Search
+from pretune.scenario import Scenario
 
 TIME_LIMIT = 30.0
 STARTS = 10
 
 
-def most_rounds(scenario: Any) -> tuple[int, int]:
-    """The most rounds of either stage alone that the budgets allow: what the solvers take as the rounds' ranges."""
-    search = Search(build(scenario)[0], 1e-4)
-    return search._most(0), search._most(1)
+def most_rounds(scenario: Scenario) -> tuple[int, int]:
+    """The most rounds of either stage alone, one sample each, that fit: the ranges of the solvers' rounds."""
+
+    def fit(stage: int, rounds: int) -> bool:
+        pair = (rounds, 0) if stage == 0 else (0, rounds)
+        return least_joules(scenario, *pair, 1, (1,) * len(scenario.devices)) <= scenario.budget.energy_j
+
+    found = []
+    for stage in (0, 1):
+        low, high = 0, 1
+        while fit(stage, high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fit(stage, middle) else (low, middle)
+        found.append(low)
+    return found[0], found[1]
 
 
 @pytest.fixture(autouse=True)

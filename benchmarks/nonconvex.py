@@ -71,7 +71,7 @@ def formulate(
     f0 = to.variable("f0", min(cycles0 / (server.max_clock_hz * delay), 1.0), 1)
     server_s = cycles0 * b0 / (server.max_clock_hz * f0)
     server_j = server.capacitance * cycles0 * b0 * (server.max_clock_hz * f0) ** 2 + server.static_power_w * server_s
-    batches, clocks, powers, computing, uploading, joules = [], [], [], [], [], []
+    batches, clocks, powers, computing, uploading, joules = ([] for _ in range(6))
     for k in range(count):
         cycles = work.flops_per_sample / fleet.flops_per_cycle[k]
         top, reach = fleet.max_clock_hz[k], fleet.max_power_w[k] * fleet.gain[k]
@@ -86,10 +86,8 @@ def formulate(
         e += (fleet.max_power_w[k] * p + fleet.circuit_power_w[k]) * t
         if math.isfinite(fleet.battery_j[k]):
             to.at_most_zero(n * e / fleet.battery_j[k] - 1)
-        for to_list, what in zip(
-            (batches, clocks, powers, computing, uploading, joules), (b, f, p, u, t, e), strict=True
-        ):
-            to_list.append(what)
+        for column, entry in ((batches, b), (clocks, f), (powers, p), (computing, u), (uploading, t), (joules, e)):
+            column.append(entry)
     fastest = sum(cycles_k + upload_k for cycles_k, upload_k in _fastest(scenario))
     tau = to.variable("tau", 0, max(1.0, 2.0 * fastest / delay))
     if radio.access is Access.TDMA:
