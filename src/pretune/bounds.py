@@ -6,7 +6,9 @@ with rounds ``(M, N)`` and a span of at least ``s1`` is worth less than
 
     [ phi + min_b0 (psi0/b0 + M c0 b0) + N (C + slack s1) + sum_k min_bk (psi A_k/b_k + N c_k b_k) - budgets ] / weight
 
-(`budgets` at their prices) with whole batches in their ranges. `pretune.proof` turns such
+(`budgets` at their prices) with whole batches in their ranges. A battery may have two more ratios, one for batches up
+to a whole number and one for those above it (`halves`): any ratio is valid for either side, so each side takes what
+proves more, and the device's bill is the lesser of the two sides'. `pretune.proof` turns such
 bounds into a proof. This file shares no code with the planner; it is plain NumPy over the cost model's numbers.
 """
 
@@ -69,6 +71,9 @@ class Priced:
     round_cost: Any
     slack: Any
     budget: Any
+    halves: Floats
+    """For each device with a battery: a whole batch, and the costs of a sample and an upload and the battery's worth at
+    three ratios: the device's own, the one up to that batch, the one above it. Shape (D, 10), or (B, D, 10)."""
     home: tuple[float, float, float]
     """The rounds of both stages and the span where the set was found: a hint where to try it, no part of the proof."""
 
@@ -165,9 +170,48 @@ def priced(system: System, entry: Mapping[str, Any]) -> Priced:
         sample_costs=lam * costs,
         round_cost=lam * (system.down_j + omega * system.down_s + float(uploads.sum())),
         slack=lam * (omega - float(shares.sum())),
+        halves=_halves(system, entry, lam, omega, shares, ratios),
         home=home_of(entry),
         budget=lam * (budget.energy_j + omega * budget.delay_s + batteries),
     )
+
+
+def _halves(
+    system: System, entry: Mapping[str, Any], lam: float, omega: float, shares: Floats, ratios: Floats
+) -> Floats:
+    """The rows of `Priced.halves`; a battery without a split has its own ratio on both sides, up to any batch."""
+    fleet = system.scenario.devices
+    which = np.flatnonzero(np.isfinite(fleet.battery_j))
+    rows = np.full((len(which), 10), np.inf)
+    split = np.repeat(ratios[which, None], 3, axis=1)
+    places = {int(k): at for at, k in enumerate(which)}
+    listed = entry.get("halves", [])
+    shaped = isinstance(listed, list) and all(isinstance(half, list) and len(half) == 4 for half in listed)
+    for half in listed if shaped else [[]]:
+        k, batch, low, high = (number({"halves": value}, "halves") for value in half) if half else (-1.0,) * 4
+        at = places.pop(int(k), None) if float(k).is_integer() else None
+        if at is None or not (batch >= 1.0 and batch.is_integer() and low >= 1.0 and high >= 1.0):
+            raise InputError(
+                "plan.certificate.prices: halves should hold, for devices with a battery, the device's number, "
+                "a whole batch and two ratios not below one"
+            )
+        rows[at, 0], split[at, 1:] = batch, (low, high)
+    for side in range(3):
+        ratio = split[:, side]
+        own = shares[which] / ratio
+        paid = (omega / ratio if system.tdma else own) + fleet.circuit_power_w[which]
+        samples = sample_cost(
+            own,
+            system.cycles[which],
+            fleet.capacitance[which],
+            fleet.max_clock_hz[which],
+            fleet.static_power_w[which],
+        )
+        uploads = upload_cost(paid, system.noise[which], system.span[which], system.exponent_max[which])
+        rows[:, 1 + 3 * side] = lam * ratio * samples
+        rows[:, 2 + 3 * side] = lam * ratio * uploads
+        rows[:, 3 + 3 * side] = lam * (ratio - 1.0) * fleet.battery_j[which]
+    return rows
 
 
 def home_of(entry: Mapping[str, Any]) -> tuple[float, float, float]:
@@ -213,11 +257,11 @@ def column(entry: Mapping[str, Any], key: str, count: int, default: float) -> Fl
     return found
 
 
-def _cheapest(noise: Floats, unit_cost: Floats, high: Floats) -> Floats:
-    """``min over whole b in [1, high] of noise/b + cost b``, element-wise."""
+def _cheapest(noise: Floats, unit_cost: Floats, high: Floats, low: Floats | float = 1.0) -> Floats:
+    """``min over whole b in [low, high] of noise/b + cost b``, element-wise."""
     with np.errstate(divide="ignore", invalid="ignore"):
         real = np.where(unit_cost > 0.0, np.sqrt(noise / unit_cost), np.where(noise > 0.0, high, 1.0))
-    down = np.clip(np.floor(real), 1.0, high)
+    down = np.clip(np.floor(real), low, high)
     up = np.minimum(down + 1.0, high)
     cheapest: Floats = np.minimum(noise / down + unit_cost * down, noise / up + unit_cost * up)
     return cheapest
@@ -318,8 +362,16 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     def server_bill(m: Floats, psi0: Floats) -> Floats:
         return np.where(m > 0.0, _cheapest(psi0, m * prices.server_cost, server_high), 0.0)
 
+    limited = np.flatnonzero(np.isfinite(fleet.battery_j))
+    split = bool(np.any(np.isfinite(prices.halves[..., 0])))
+    home_n = 0.5 * (n1 + n2)
+    home_psi = system.criterion.at(m1, home_n).psi
+
     def fleet_bill(n: Floats, psi: Floats) -> Floats:
         samples = _cheapest(psi[:, None] * system.variance, n[:, None] * prices.sample_costs, high).sum(axis=1)
+        if split:
+            variance, most = system.variance[limited], high[:, limited]
+            samples = samples + _sides(variance, prices.halves, most, (n, psi), (home_n, home_psi)).sum(axis=1)
         return np.where(n > 0.0, n * (prices.round_cost + prices.slack * s1) + samples, 0.0)
 
     def at(m: Floats, n: Floats) -> Floats:
@@ -341,6 +393,32 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     if isinstance(criterion, Final):
         value = np.where(single, value, _final_bound(criterion, boxes, server_bill, fleet_bill) - prices.budget)
     return np.where(empty, np.inf, value)
+
+
+def _sides(
+    variance: Floats, halves: Floats, high: Floats, at: tuple[Floats, Floats], home: tuple[Floats, Floats]
+) -> Floats:
+    """What the sides of the batteries' whole batches add to the bill at rounds and psi `at`, shape (B, D).
+
+    Each side takes the ratio that proves more at `home`: one choice for all rounds of a box keeps the bill concave.
+    """
+    batch = halves[..., 0]
+
+    def bill(which: int, point: tuple[Floats, Floats], low: Floats | float, top: Floats) -> Floats:
+        n, psi = point[0][:, None], point[1][:, None]
+        sample, upload, worth = (halves[..., 1 + 3 * which + column] for column in range(3))
+        return _cheapest(psi * variance, n * sample, top, low) + n * upload - worth
+
+    def side(which: int, low: Floats | float, top: Floats) -> Floats:
+        own = bill(which, home, low, top) > bill(0, home, low, top)
+        return np.where(own, bill(which, at, low, top), bill(0, at, low, top))
+
+    below = side(1, 1.0, np.minimum(batch, high))
+    reached = batch + 1.0 <= high
+    start = np.where(reached, batch + 1.0, 1.0)
+    above = np.where(reached, side(2, start, np.maximum(high, start)), np.inf)
+    added: Floats = np.minimum(below, above) - bill(0, at, 1.0, high)
+    return added
 
 
 def _final_bound(

@@ -25,6 +25,8 @@ MOST_CELLS = 2_000_000
 """What a proof may cost: boxes open at a time, cuts in a row, array cells at a time."""
 ASKED = 10
 """How many price sets a box asks before it is cut."""
+THIN = 1e-11
+"""A span no wider than this, in the logarithm, is one number."""
 LITTLE = 0.02
 """A cut that brings less than this share of what is missing brings nothing."""
 
@@ -70,8 +72,8 @@ def cover(system: System, sets: Sequence[Priced], claim: float, cut_spans: bool)
             return True, np.flatnonzero(settled).tolist()
         if len(boxes) > MOST_BOXES:
             break
-        across = _cut_across(system, stacked, boxes, best, which, claim)
-        boxes = _halves(boxes, across, cut_spans, system.tdma)
+        sides = _sides(system, stacked, boxes, best, which, claim, cut_spans)
+        boxes = np.concatenate(_halves(boxes, sides))
     return False, np.flatnonzero(settled).tolist()
 
 
@@ -148,63 +150,54 @@ def _nearest(boxes: Boxes, homes: Floats, by_span: bool) -> Order:
 def _cuttable(boxes: Boxes, by_span: bool, tdma: bool) -> NDArray[np.bool_]:
     """Which boxes hold more than one pair of rounds, or a span worth cutting."""
     rounds = (boxes[:, 1] > boxes[:, 0]) | (boxes[:, 3] > boxes[:, 2])
-    return rounds | (_span_widths(boxes, by_span, tdma) >= 1e-11)
+    return rounds | (_span_widths(boxes, by_span, tdma) > 0.0)
 
 
 def _span_widths(boxes: Boxes, by_span: bool, tdma: bool) -> Floats:
-    """Logarithmic widths of the spans; zero where there is nothing to cut.
+    """Logarithmic widths of the spans; zero where there is nothing to cut, or next to nothing.
 
     With FDMA and no pre-training the span is all the time there is.
     """
     if not by_span:
         return np.zeros(len(boxes))
     free = (boxes[:, 3] > 0.0) & ((boxes[:, 1] > 0.0) | tdma)
-    widths: Floats = np.where(free, np.log(boxes[:, 5] / boxes[:, 4]), 0.0)
-    return widths
+    widths = np.log(boxes[:, 5] / boxes[:, 4])
+    return np.where(free & (widths > THIN), widths, 0.0)
 
 
-def _cut_across(
-    system: System, stacked: Priced, boxes: Boxes, best: Floats, which: Order, claim: float
-) -> NDArray[np.bool_]:
-    """Which boxes to cut in the fine-tuning rounds rather than the others.
+def _sides(
+    system: System, stacked: Priced, boxes: Boxes, best: Floats, which: Order, claim: float, by_span: bool
+) -> Order:
+    """Along which side to cut each box: the rounds of pre-training (0), those of fine-tuning (1), or the span (2).
 
-    Where the two halves come nearer to the claim, by the prices that bound the box best; the relatively longer side
-    where neither cut brings anything.
+    Where the two halves come nearer to the claim, by the prices that bound the box best; the relatively longest side
+    where no cut brings anything.
     """
     m1, m2, n1, n2 = boxes.T[:4]
-    across: NDArray[np.bool_] = np.log((n2 + 1.0) / (n1 + 1.0)) > np.log((m2 + 1.0) / (m1 + 1.0))
-    both = np.flatnonzero((m1 < m2) & (n1 < n2))
-    if not len(both):
-        return across
-    some, own, from_ = boxes[both], which[both], best[both]
-    gains = np.zeros((2, len(both)))
-    for stage, low in enumerate((0, 2)):
-        middle = _between(some[:, low], some[:, low + 1])
-        first, second = some.copy(), some.copy()
-        first[:, low + 1], second[:, low] = middle, middle + 1.0
-        for part in (first, second):
-            gains[stage] += np.clip(_bounds(system, stacked, part, own), from_, claim) - from_
-    telling = gains.max(axis=0) > LITTLE * (claim - from_)
-    across[both[telling]] = (gains[1] > gains[0])[telling]
-    return across
+    spans = _span_widths(boxes, by_span, system.tdma)
+    wide = np.stack([np.log((m2 + 1.0) / (m1 + 1.0)), np.log((n2 + 1.0) / (n1 + 1.0)), spans])
+    longest: Order = wide.argmax(axis=0)
+    gains = np.zeros(wide.shape)
+    for side in range(3):
+        some = np.flatnonzero(wide[side] > 0.0)
+        if len(some):
+            for part in _halves(boxes[some], np.full(len(some), side)):
+                found = _bounds(system, stacked, part, which[some])
+                gains[side, some] += np.clip(found, best[some], claim) - best[some]
+    telling = gains.max(axis=0) > LITTLE * (claim - best)
+    return np.where(telling, gains.argmax(axis=0), longest)
 
 
-def _halves(boxes: Boxes, across: NDArray[np.bool_], by_span: bool, tdma: bool) -> Boxes:
-    """Each box cut in two: in its span where that is wide, else in its rounds (of fine-tuning if `across`)."""
-    m1, m2, n1, n2, s1, s2 = boxes.T
-    wide_m, wide_n = np.log((m2 + 1.0) / (m1 + 1.0)), np.log((n2 + 1.0) / (n1 + 1.0))
-    wide = np.maximum(wide_m, wide_n)
-    wide_s = _span_widths(boxes, by_span, tdma)
-    cut_s = (wide_s > 0.0) & ((wide == 0.0) | (wide_s > np.maximum(4.0 * wide * wide, 0.5 * wide)))
-    cut_m = ~cut_s & ~across
-    cut_n = ~cut_s & across
-    first, second = boxes.copy(), boxes.copy()
-    first[cut_s, 5] = second[cut_s, 4] = np.sqrt(s1 * s2)[cut_s] if by_span else 0.0
-    for cut, low in ((cut_m, 0), (cut_n, 2)):
+def _halves(boxes: Boxes, sides: Order) -> tuple[Boxes, Boxes]:
+    """The lower and the upper half of each box, cut along its side."""
+    lower, upper = boxes.copy(), boxes.copy()
+    for side, low in ((0, 0), (1, 2)):
+        cut = sides == side
         middle = _between(boxes[cut, low], boxes[cut, low + 1])
-        first[cut, low + 1] = middle
-        second[cut, low] = middle + 1.0
-    return np.concatenate([first, second])
+        lower[cut, low + 1], upper[cut, low] = middle, middle + 1.0
+    cut = sides == 2
+    lower[cut, 5] = upper[cut, 4] = np.sqrt(boxes[cut, 4] * boxes[cut, 5])
+    return lower, upper
 
 
 def _between(a: Floats, b: Floats) -> Floats:

@@ -90,6 +90,7 @@ def priced_segments(system: System, entry: Mapping[str, Any]) -> Priced:
         sample_costs=lam * np.array(costs),
         round_cost=lam * (system.down_j + omega * system.down_s + np.array(uploads) + left),
         slack=0.0,
+        halves=np.zeros((0, 10)),
         budget=lam * (budget.energy_j + omega * budget.delay_s),
         home=home_of(entry),
     )

@@ -74,6 +74,10 @@ def _stage_delay(problem: Problem, stage: tuple[float, float]) -> float:
     return high
 
 
+_WATTS = 1e40
+"""A power that is no limit: far beyond any, and still one that a scenario can state."""
+
+
 def clashing_limits(problem: Problem, names: Sequence[str]) -> tuple[str, ...]:
     """An irreducible set of limits that no plan can meet together; lifting any one of them makes a plan possible.
 
@@ -119,7 +123,7 @@ def _name(limit: Limit, names: Sequence[str]) -> str:
 def _fits_with(problem: Problem, stage: tuple[float, float], kept: Sequence[Limit]) -> bool:
     """Whether one round fits when only the limits in `kept` hold and the others are lifted."""
     d, limits, server = problem.devices, problem.limits, problem.server
-    clock, power, battery = d.clock_max * _BEYOND, np.full_like(d.exponent_max, 600.0), np.full_like(d.battery, np.inf)
+    clock, power, battery = d.clock_max * _BEYOND, np.log(_WATTS / d.noise), np.full_like(d.battery, np.inf)
     np.maximum(power, d.exponent_max, out=power)
     for kind, k in kept:
         if k < 0:

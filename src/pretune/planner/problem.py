@@ -54,8 +54,6 @@ class Limits(NamedTuple):
     down_s: float
     down_j: float
     tdma: bool
-    up_s: float = 0.0
-    """TDMA: the least seconds that all uploads of a round take one after the other, at full power; else zero."""
 
 
 class Batches(NamedTuple):
@@ -85,7 +83,6 @@ def build(scenario: Scenario) -> tuple[Problem, ConvergenceCriterion]:
     criterion = criterion_of(scenario)
     down = cost.broadcast(scenario)
     noise = radio.noise_psd_w_per_hz * fleet.bandwidth_hz / fleet.gain
-    tdma = radio.access is Access.TDMA
     devices = Devices(
         cycles=_column(work.flops_per_sample / fleet.flops_per_cycle),
         capacitance=_column(fleet.capacitance),
@@ -111,8 +108,7 @@ def build(scenario: Scenario) -> tuple[Problem, ConvergenceCriterion]:
             delay=float(scenario.budget.delay_s),
             down_s=float(down.time_s),
             down_j=float(down.energy_j),
-            tdma=tdma,
-            up_s=float((devices.span / devices.exponent_max).sum()) if tdma else 0.0,
+            tdma=radio.access is Access.TDMA,
         ),
         batches=Batches(
             server_low=1.0,

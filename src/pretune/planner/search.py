@@ -6,7 +6,7 @@ plan known, and solves afresh only where no prices do. What is left undropped at
 
 It goes over the plane up to three times: with real batches, which settles where to look; with the best whole batches
 there as the plan to beat; and, where whole batches leave a gap, with the span of a fine-tuning round cut as well,
-which caps every batch at a whole number (`spans`).
+which caps every batch at a whole number.
 """
 
 from __future__ import annotations
@@ -16,29 +16,35 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pretune.physics.types import Floats
 from pretune.planner.kernels.fixed import (
     DELAY_SHORT,
     ENERGY_SHORT,
     SOLVED,
     least_seconds,
+    least_span,
     new_point,
     solve_fixed,
 )
+from pretune.planner.kernels.halves import halves_of, split_batteries
 from pretune.planner.kernels.priced import Prices, Region, most_batches, most_server_batch, price
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.kernels.tree import FULL, OPEN, PROBE, Pool, Tree, add_box, explore, grown, new_tree
 from pretune.planner.problem import Batches, Problem
 from pretune.planner.shortage import battery_prices, span_prices
-from pretune.planner.spans import cut_spans
 from pretune.planner.whole import Decision, round_batches
 
 MOST_ROUNDS = 10**12
 """More rounds than this are never planned."""
 MOST_BOXES = 60_000
-"""Boxes to look at: what ends a search that no tolerance ends."""
+MOST_PROBES = 1_500
+"""Boxes to look at and pairs to solve in one pass: what ends a search that no tolerance ends."""
 _REAL = 0.3
 """Share of the tolerance to which the pass with real batches finds the rounds."""
+_CELLS = 2_000_000
+"""Numbers that the pool has room for at first."""
 _ALIKE = 0.1
 """Share of the tolerance within which fewer rounds are as good."""
 _STARTS = (0.0, 0.02, 0.15, 0.45, 1.0)
@@ -78,18 +84,18 @@ class Search:
         """Search until the gap is within the tolerance, nothing is left to cut, or the time is up."""
         self.within = (self._within_delay(0), self._within_delay(1))
         self.warm = new_point(self.problem.devices.cycles.size)
-        self._rows = _Rows(self.problem.devices.cycles.size)
+        self._rows = _Rows(self.problem)
         for rounds in self.starts or self._grid():
             self._probe(rounds, None)
         if not math.isfinite(self.real[0]):
             return
-        self._cut_rounds(whole=False)
+        self._cut(whole=False)
         self.solve(self._fewer(self.real[1]))
         if self.best is not None and self.gap <= self.tolerance:
             return
-        self._cut_rounds(whole=True)
+        self._cut(whole=True)
         if self.best is not None and self.gap > self.tolerance and not self.late:
-            cut_spans(self)
+            self._cut(whole=True, spans=True)
 
     @property
     def gap(self) -> float:
@@ -204,6 +210,10 @@ class Search:
             short = max(point.scalars[6] - problem.limits.energy, 1e-9 * problem.limits.energy)
             lam = worth / float(short)
         prices: Prices = price(problem, lam, float(point.scalars[1]), point.price, point.ratio)
+        if n > 0.0 and status == SOLVED and np.any(point.ratio > 1.0):
+            splits = split_batteries(problem, float(point.scalars[1]), point, n)
+            halves = halves_of(problem, lam, float(point.scalars[1]), point.price, point.ratio, splits)
+            prices = prices._replace(halves=halves, splits=splits)
         if status == SOLVED:
             self.warm = point
             value = (phi + float(point.scalars[8])) / weight
@@ -230,37 +240,50 @@ class Search:
         if found is not None:
             self.keep(rounds, *found)
 
-    # ------------------------------------------------------------------ boxes of rounds
+    # ------------------------------------------------------------------ boxes
 
-    def _cut_rounds(self, *, whole: bool) -> None:
-        """Boxes of rounds, best bound first, each against every price in the pool; stops when all are settled.
+    def _cut(self, *, whole: bool, spans: bool = False) -> None:
+        """Boxes, best bound first, each against every price in the pool; stops when all are settled.
 
-        `whole`: against the best plan; else against the best value with real batches.
+        `whole`: against the best plan; else against the best value with real batches. `spans`: boxes of rounds and
+        spans; else of rounds.
         """
-        tree, rows = new_tree(1024), self._rows
+        tree, rows, before = new_tree(1024), self._rows, self.proven
         rows.used[:] = False
         rows.solved = [] if whole else rows.solved
-        root = (0.0, float(self.within[0]), 0.0, float(self.within[1]))
+        self.floor = math.inf
+        low, high = self._span_range() if spans else (0.0, math.inf)
+        root = Region(0.0, float(self.within[0]), 0.0, float(self.within[1]), low, high)
         add_box(self.problem, rows.pool, rows.count, tree, root, -math.inf, 0, self._goal(whole))
+        most = rows.count + MOST_PROBES
         while True:
             why, m, n, row, bound = explore(
-                self.problem, rows.pool, rows.count, tree, rows.pairs, self._goal(whole), MOST_BOXES
+                self.problem, rows.pool, rows.count, tree, rows.pairs, spans, self._goal(whole), MOST_BOXES
             )
             if why == FULL:
                 tree = grown(tree)
             elif why == PROBE:
-                rounds = (int(m), int(n))
-                self._probe(rounds, self.within_box(Region(m, m, n, n, 0.0, math.inf)) if whole else None, whole=whole)
+                alone = Region(m, m, n, n, *tree.boxes[row, 4:].tolist())
+                self._probe((int(m), int(n)), self.within_box(alone) if whole else None, whole=whole)
             elif why == OPEN:
                 self._leave(tree, row, bound)
-            if (why not in (FULL, PROBE, OPEN)) or self.out_of_time():
+            if (why not in (FULL, PROBE, OPEN)) or rows.count >= most or self.out_of_time():
                 break
         self.boxes += int(tree.counts[2])
         # what is left in the heap is bounded too, and the proof has to say by what
         left = tree.heap[: tree.counts[1]]
-        rows.used[tree.by[left]] = True
-        self.used = set(np.flatnonzero(rows.used[: rows.count]).tolist())
-        self.proven = max(self.proven, min([self._goal(whole), *tree.bound[left].tolist()]))
+        proven = min([self._goal(whole), *tree.bound[left].tolist()])
+        if proven > before:
+            rows.used[tree.by[left]] = True
+            self.used = set(np.flatnonzero(rows.used[: rows.count]).tolist())
+            self.proven, self.cut_spans = proven, spans
+
+    def _span_range(self) -> tuple[float, float]:
+        """The spans a fine-tuning round can have: one sample at full speed, up to the delay."""
+        d, limits = self.problem.devices, self.problem.limits
+        bare = d._replace(battery=np.full_like(d.battery, np.inf))
+        least = float(least_span(bare, limits, self.problem.batches.low, 1.0)) * (1.0 - 1e-9)
+        return least, max(limits.delay, 2.0 * least)
 
     def _goal(self, whole: bool) -> float:
         if whole:
@@ -269,7 +292,7 @@ class Search:
 
     def _leave(self, tree: Tree, row: int, bound: float) -> None:
         """A pair of rounds that no prices settle: it stays open, unless not even its fastest run keeps the delay."""
-        m, _, n, _ = tree.boxes[row].tolist()
+        m, _, n, *_ = tree.boxes[row].tolist()
         point = new_point(self.problem.devices.cycles.size)
         if solve_fixed(self.problem, self.problem.batches, m, n, 0.0, 0.0, point) < DELAY_SHORT:
             self._rows.used[tree.by[row]] = True
@@ -296,35 +319,40 @@ class Search:
 class _Rows:
     """The pool as the arrays that the compiled search reads, and the pairs of rounds already solved."""
 
-    def __init__(self, devices: int) -> None:
+    def __init__(self, problem: Problem) -> None:
+        devices = problem.devices.cycles.size
+        batteries = int(np.isfinite(problem.devices.battery).sum())
         self.count = 0
         self.solved: list[tuple[int, int]] = []
-        self._arrays = Pool(np.zeros((64, 6)), np.zeros((64, devices)), np.zeros((64, 2)), np.zeros(64, dtype=np.bool_))
+        some = max(4, min(64, _CELLS // devices))
+        self._arrays = Pool(
+            numbers=np.zeros((some, 6)),
+            sample_costs=np.zeros((some, devices)),
+            halves=np.zeros((some, batteries, 11)),
+            homes=np.zeros((some, 2)),
+            used=np.zeros(some, dtype=np.bool_),
+        )
 
     @property
     def pool(self) -> Pool:
         return self._arrays
 
     @property
-    def used(self) -> np.ndarray:
+    def used(self) -> NDArray[np.bool_]:
         return self._arrays.used
 
     @property
-    def pairs(self) -> np.ndarray:
+    def pairs(self) -> Floats:
         return np.array(self.solved, dtype=np.float64).reshape(-1, 2)
 
     def add(self, prices: Prices, rounds: tuple[int, int]) -> None:
-        arrays = self._arrays
-        if self.count == len(arrays.used):
+        arrays, at = self._arrays, self.count
+        if at == len(arrays.used):
             arrays = self._arrays = Pool(*(np.concatenate([old, np.zeros_like(old)]) for old in arrays))
-        arrays.numbers[self.count] = (
-            prices.energy,
-            prices.delay,
-            prices.server_cost,
-            prices.round_cost,
-            prices.budget,
-            prices.slack,
-        )
-        arrays.sample_costs[self.count] = prices.sample_costs
-        arrays.homes[self.count] = rounds
+        numbers = (prices.energy, prices.delay, prices.server_cost, prices.round_cost, prices.budget, prices.slack)
+        arrays.numbers[at] = numbers
+        arrays.sample_costs[at] = prices.sample_costs
+        arrays.halves[at, :, 0] = -1.0
+        arrays.halves[at, : len(prices.halves)] = prices.halves
+        arrays.homes[at] = rounds
         self.count += 1

@@ -200,6 +200,11 @@ def _entry(prices: Prices, home: tuple[float, float, float] | None = None) -> di
         entry["shares"] = [_short(value) for value in prices.shares.tolist()]
     if np.any(prices.ratios > 1.0):
         entry["ratios"] = [max(_short(value), 1.0) for value in prices.ratios.tolist()]
+    if len(prices.splits):
+        entry["halves"] = [
+            [int(k), int(batch), max(_short(low), 1.0), max(_short(high), 1.0)]
+            for k, batch, low, high in prices.splits.tolist()
+        ]
     if home is not None:
         entry["home"] = [_short(value) for value in home]
     return entry

@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numba import njit
 
-from pretune.planner.kernels.fleet import TRIALS, Point, least_span, new_point
+from pretune.planner.kernels.fleet import TRIALS, Point, least_span, least_uploads, new_point
 from pretune.planner.kernels.roots import next_point
 from pretune.planner.kernels.scalar import HUGE
 from pretune.planner.kernels.split import balance, split
@@ -45,10 +45,7 @@ def least_seconds(problem: Problem, batches: Batches, m: float, n: float) -> flo
     if n > 0.0:
         d, limits = problem.devices, problem.limits
         span = max(least_span(d, limits, batches.low, n), batches.span)
-        if limits.tdma:
-            for k in range(d.cycles.size):
-                span += d.span[k] / d.exponent_max[k]
-        seconds += n * (span + limits.down_s)
+        seconds += n * (span + least_uploads(d, limits) + limits.down_s)
     return seconds
 
 

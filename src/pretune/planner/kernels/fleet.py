@@ -115,6 +115,16 @@ def _idle_compute(d: Devices, k: int, low: float) -> float:
 
 
 @njit(cache=True, error_model="numpy")
+def least_uploads(d: Devices, limits: Limits) -> float:
+    """TDMA: the least seconds that all uploads of a round take one after the other, at full power; else zero."""
+    seconds = 0.0
+    if limits.tdma:
+        for k in range(d.cycles.size):
+            seconds += d.span[k] / d.exponent_max[k]
+    return seconds
+
+
+@njit(cache=True, error_model="numpy")
 def upload_within(d: Devices, k: int, time: float) -> float:
     """The least joules that an upload of at most `time` seconds (infinity: any time) can take."""
     x = upload_exponent(d.circuit[k] / d.noise[k], d.exponent_max[k])

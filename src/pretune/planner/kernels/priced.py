@@ -18,11 +18,14 @@ import numpy as np
 from numba import njit
 
 from pretune.physics.types import Floats
-from pretune.planner.kernels.fleet import upload_within
+from pretune.planner.kernels.fleet import least_uploads, upload_within
 from pretune.planner.kernels.scalar import HUGE, TINY, clock_at, sample_cost, upload_exponent
 from pretune.planner.problem import Devices, Problem, Server
 
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
+
+NO_HALVES, NO_SPLITS = np.zeros((0, 11)), np.zeros((0, 4))
 
 
 class Prices(NamedTuple):
@@ -46,6 +49,10 @@ class Prices(NamedTuple):
     """lambda_k / lambda, shape (K,)."""
     slack: float
     """What is left of nu after the shares: each second a round's span is known to take at the least pays it."""
+    halves: Floats = NO_HALVES
+    """What the batteries' devices cost on either side of a whole batch, rows of `halves.halves_of`, shape (R, 11)."""
+    splits: Floats = NO_SPLITS
+    """The whole batches and ratios of those sides, rows of `halves.split_batteries`, shape (R, 4)."""
 
 
 @njit(cache=True, error_model="numpy")
@@ -79,7 +86,19 @@ def price(problem: Problem, lam: float, omega: float, shares: Floats, ratios: Fl
     clock = max(clock_at(omega, server.capacitance, server.clock_max, server.static), TINY)
     cost0 = lam * sample_cost(omega, clock, server.cycles, server.capacitance, server.static)
     slack = lam * (omega - shares.sum())
-    return Prices(lam, lam * omega, cost0, lam * per_round, lam * budget, costs, shares.copy(), ratios.copy(), slack)
+    return Prices(
+        lam,
+        lam * omega,
+        cost0,
+        lam * per_round,
+        lam * budget,
+        costs,
+        shares.copy(),
+        ratios.copy(),
+        slack,
+        np.zeros((0, 11)),
+        np.zeros((0, 4)),
+    )
 
 
 @njit(cache=True, error_model="numpy")
@@ -114,7 +133,7 @@ def most_span(problem: Problem, region: Region) -> float:
         return math.inf
     limits, server = problem.limits, problem.server
     least = region.m1 * server.cycles * problem.batches.server_low / server.clock_max
-    return (limits.delay - least) / region.n1 - limits.down_s - limits.up_s
+    return (limits.delay - least) / region.n1 - limits.down_s - least_uploads(problem.devices, limits)
 
 
 @njit(cache=True, error_model="numpy")
@@ -138,7 +157,8 @@ def most_server_batch(problem: Problem, region: Region) -> float:
     if region.m1 <= 0.0:
         return problem.batches.server_high
     limits, server = problem.limits, problem.server
-    time = (limits.delay - region.n1 * (region.s1 + limits.down_s + limits.up_s)) / region.m1
+    least = region.s1 + limits.down_s + least_uploads(problem.devices, limits)
+    time = (limits.delay - region.n1 * least) / region.m1
     joules = (limits.energy - region.n1 * limits.down_j) / region.m1
     if time <= 0.0 or joules <= 0.0:
         return 0.0
@@ -221,8 +241,21 @@ def server_bill(problem: Problem, prices: Prices, most: float, m: float, psi0: f
 
 
 @njit(cache=True, error_model="numpy")
-def fleet_bill(problem: Problem, prices: Prices, least_span: float, most: Floats, n: float, psi: float) -> float:
-    """The least that `n` fine-tuning rounds cost: noise, samples, uploads, broadcasts. Concave in (n, psi)."""
+def fleet_bill(
+    problem: Problem,
+    prices: Prices,
+    least_span: float,
+    most: Floats,
+    n: float,
+    psi: float,
+    home_n: float,
+    home_psi: float,
+) -> float:
+    """The least that `n` fine-tuning rounds cost: noise, samples, uploads, broadcasts. Concave in (n, psi).
+
+    A split battery's sides pick their ratios by what they prove at `home_n` and `home_psi`, which makes the bill
+    concave over all the rounds that are given the same home.
+    """
     if n <= 0.0:
         return 0.0
     batches, variance = problem.batches, problem.devices.variance
@@ -231,4 +264,29 @@ def fleet_bill(problem: Problem, prices: Prices, least_span: float, most: Floats
         if most[k] < batches.low[k]:
             return math.inf
         bill += cheapest(psi * variance[k], n * prices.sample_costs[k], batches.low[k], most[k])
+    for row in range(prices.halves.shape[0]):
+        half = prices.halves[row]
+        k = int(half[0])
+        if k < 0:
+            break
+        low, high = batches.low[k], most[k]
+        noise, home = psi * variance[k], home_psi * variance[k]
+        best = math.inf
+        if half[1] >= low:
+            best = _side_bill(half, 5, low, min(half[1], high), noise, n, home, home_n)
+        if half[1] + 1.0 <= high:
+            best = min(best, _side_bill(half, 8, max(half[1] + 1.0, low), high, noise, n, home, home_n))
+        whole = cheapest(noise, n * half[2], low, high) + n * half[3] - half[4]
+        bill += best - whole
     return bill
+
+
+@njit(cache=True, error_model="numpy")
+def _side_bill(
+    half: Floats, own: int, low: float, high: float, noise: float, n: float, home: float, home_n: float
+) -> float:
+    """What a split battery's device costs for batches `low` to `high`, at its main ratio or at this side's `own`."""
+    main = cheapest(home, home_n * half[2], low, high) + home_n * half[3] - half[4]
+    other = cheapest(home, home_n * half[own], low, high) + home_n * half[own + 1] - half[own + 2]
+    at = own if other > main else 2
+    return cheapest(noise, n * half[at], low, high) + n * half[at + 1] - half[at + 2]

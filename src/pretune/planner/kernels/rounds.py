@@ -37,12 +37,20 @@ def coefficients(c: Floats, m: float, n: float) -> tuple[float, float, float, fl
 @njit(cache=True, error_model="numpy")
 def bound_at(problem: Problem, prices: Prices, region: Region, caps: Floats, m: float, n: float) -> float:
     """What the prices prove at one pair of rounds of a region; `caps` are its `most_batches`."""
+    _, _, _, psi = coefficients(problem.criterion, m, n)
+    return _bound_at(problem, prices, region, caps, m, n, n, psi)
+
+
+@njit(cache=True, error_model="numpy")
+def _bound_at(
+    problem: Problem, prices: Prices, region: Region, caps: Floats, m: float, n: float, home_n: float, home_psi: float
+) -> float:
     weight, phi, psi0, psi = coefficients(problem.criterion, m, n)
     most = most_server_batch(problem, region)
     if m > 0.0 and most < problem.batches.server_low:
         return math.inf
     bill = server_bill(problem, prices, most, m, psi0)
-    bill += fleet_bill(problem, prices, region.s1, caps, n, psi)
+    bill += fleet_bill(problem, prices, region.s1, caps, n, psi, home_n, home_psi)
     return (phi + bill - prices.budget) / weight
 
 
@@ -70,8 +78,10 @@ def bound_over(problem: Problem, prices: Prices, region: Region, caps: Floats) -
     _, phi22, psi0_high, psi2 = coefficients(c, m2, n2)
     server1 = server_bill(problem, prices, most, m1, psi0_low)
     server2 = server_bill(problem, prices, most, m2, psi0_high)
-    fleet1 = fleet_bill(problem, prices, region.s1, caps, n1, psi1)
-    fleet2 = fleet_bill(problem, prices, region.s1, caps, n2, psi2)
+    home_n = 0.5 * (n1 + n2)
+    _, _, _, home_psi = coefficients(c, m1, home_n)
+    fleet1 = fleet_bill(problem, prices, region.s1, caps, n1, psi1, home_n, home_psi)
+    fleet2 = fleet_bill(problem, prices, region.s1, caps, n2, psi2, home_n, home_psi)
     floor = min(min(phi11, phi12), min(phi21, phi22)) + min(server1, server2) + min(fleet1, fleet2)
     if c[1] >= c[2] and c[5] > -50.0 and c[6] > -50.0:
         m0, n0 = 0.5 * (m1 + m2), 0.5 * (n1 + n2)
@@ -89,18 +99,20 @@ def bound_over(problem: Problem, prices: Prices, region: Region, caps: Floats) -
 def _corners(problem: Problem, prices: Prices, region: Region, caps: Floats) -> float:
     """The least of the bound at the corners of a region; (0, 0) gives way to (1, 0) and (0, 1)."""
     m1, m2, n1, n2 = region.m1, region.m2, region.n1, region.n2
+    home = 0.5 * (n1 + n2)
+    _, _, _, psi = coefficients(problem.criterion, m1, home)
     least = math.inf
     if m1 == 0.0 and n1 == 0.0:
         if m2 >= 1.0:
-            least = min(least, bound_at(problem, prices, region, caps, 1.0, 0.0))
+            least = min(least, _bound_at(problem, prices, region, caps, 1.0, 0.0, home, psi))
         if n2 >= 1.0:
-            least = min(least, bound_at(problem, prices, region, caps, 0.0, 1.0))
+            least = min(least, _bound_at(problem, prices, region, caps, 0.0, 1.0, home, psi))
     else:
-        least = min(least, bound_at(problem, prices, region, caps, m1, n1))
+        least = min(least, _bound_at(problem, prices, region, caps, m1, n1, home, psi))
     if m2 > m1 and m2 + n1 > 0.0:
-        least = min(least, bound_at(problem, prices, region, caps, m2, n1))
+        least = min(least, _bound_at(problem, prices, region, caps, m2, n1, home, psi))
     if n2 > n1 and m1 + n2 > 0.0:
-        least = min(least, bound_at(problem, prices, region, caps, m1, n2))
+        least = min(least, _bound_at(problem, prices, region, caps, m1, n2, home, psi))
     if m2 > m1 and n2 > n1:
-        least = min(least, bound_at(problem, prices, region, caps, m2, n2))
+        least = min(least, _bound_at(problem, prices, region, caps, m2, n2, home, psi))
     return least

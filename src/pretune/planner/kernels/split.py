@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 
 from pretune.planner.kernels.fleet import TRIALS, Point, least_device_span, round_at
 from pretune.planner.kernels.roots import next_point
 from pretune.planner.kernels.scalar import HUGE, TINY, batch_at, clock_at, price_for_time, sample_cost
+from pretune.planner.kernels.tdma import tdma_split
 from pretune.planner.problem import Batches, Problem, Server
 
 _DONE = 1e-13
@@ -252,6 +254,8 @@ def split(
         settle_server(problem.server, batches, beta0, t0, point)
         return m * server_energy(problem.server, point)
     if problem.limits.tdma:
+        if np.all(problem.devices.battery >= HUGE):
+            return tdma_split(problem, batches, m, n, beta0, beta, least, point)
         return _tdma_split(problem, batches, m, n, beta0, beta, least, point)
     return _fdma_split(problem, batches, m, n, beta0, beta, least, point)
 

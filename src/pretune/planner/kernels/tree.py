@@ -1,4 +1,4 @@
-"""Branch and bound over boxes of rounds, compiled: best bound first, each box against every price set known.
+"""Branch and bound over boxes of rounds and spans, compiled: best bound first, each box against every price set known.
 
 `explore` runs until some pair of rounds asks for a solve of its own, which the caller does, adding the prices that it
 gives to the pool. State is kept in arrays, so that the search goes on where it stopped.
@@ -28,6 +28,10 @@ _LITTLE = 0.02
 """A cut that brings less than this share of what is missing brings nothing."""
 
 
+_THIN = 1e-10
+"""A span no wider than this is one number."""
+
+
 class Pool(NamedTuple):
     """Price sets, one a row: all that a bound needs of them; `homes` are the rounds they were solved at, shape (P, 2).
 
@@ -36,21 +40,25 @@ class Pool(NamedTuple):
 
     numbers: Floats
     sample_costs: Floats
+    halves: Floats
+    """Rows of `halves_of` for each set, shape (P, B, 11); a negative device ends them."""
     homes: Floats
     used: NDArray[np.bool_]
     """Whether a set has settled a box."""
 
 
 class Tree(NamedTuple):
-    """Boxes ``m1, m2, n1, n2`` (C, 4), their bounds, how many price sets they have asked, which bounds them best.
+    """Boxes ``m1, m2, n1, n2, s1, s2`` (C, 6), their bounds, how many price sets they asked, which bounds them best.
 
-    `heap` orders the rows of open boxes; `counts` are rows taken, boxes in the heap, and boxes looked at.
+    `probed`: whether a pair of the box was solved within its spans. `heap` orders the rows of open boxes; `counts` are
+    rows taken, boxes in the heap, and boxes looked at.
     """
 
     boxes: Floats
     bound: Floats
     seen: Counts
     by: Counts
+    probed: NDArray[np.bool_]
     heap: Counts
     counts: Counts
 
@@ -58,10 +66,11 @@ class Tree(NamedTuple):
 def new_tree(capacity: int) -> Tree:
     """A tree without boxes, with room for some."""
     return Tree(
-        boxes=np.zeros((capacity, 4)),
+        boxes=np.zeros((capacity, 6)),
         bound=np.zeros(capacity),
         seen=np.zeros(capacity, dtype=np.int64),
         by=np.zeros(capacity, dtype=np.int64),
+        probed=np.zeros(capacity, dtype=np.bool_),
         heap=np.zeros(capacity, dtype=np.int64),
         counts=np.zeros(3, dtype=np.int64),
     )
@@ -81,7 +90,14 @@ def prices_of(pool: Pool, i: int) -> Prices:
     """Row `i` of the pool, without shares and ratios."""
     c = pool.numbers[i]
     costs = pool.sample_costs[i]
-    return Prices(c[0], c[1], c[2], c[3], c[4], costs, costs, costs, c[5])
+    return Prices(c[0], c[1], c[2], c[3], c[4], costs, costs, costs, c[5], pool.halves[i], pool.halves[i])
+
+
+@njit(cache=True, error_model="numpy")
+def region_of(tree: Tree, row: int) -> Region:
+    """The box in a row."""
+    b = tree.boxes[row]
+    return Region(b[0], b[1], b[2], b[3], b[4], b[5])
 
 
 @njit(cache=True, error_model="numpy")
@@ -124,8 +140,7 @@ def _pop_row(tree: Tree) -> int:
 @njit(cache=True, error_model="numpy")
 def _ask(problem: Problem, pool: Pool, count: int, tree: Tree, row: int, target: float) -> bool:
     """Ask the price sets that a box has not asked yet; whether they settle it."""
-    b = tree.boxes[row]
-    region = Region(b[0], b[1], b[2], b[3], 0.0, math.inf)
+    region = region_of(tree, row)
     caps = most_batches(problem, region)
     while tree.seen[row] < count and tree.bound[row] < target:
         i = tree.seen[row]
@@ -145,18 +160,18 @@ def add_box(
     pool: Pool,
     count: int,
     tree: Tree,
-    box: tuple[float, float, float, float],
+    box: Region,
     bound: float,
     by: int,
     target: float,
 ) -> None:
     """Put a box into the tree unless the prices settle it; `bound` and `by` are what it inherits."""
-    if box[1] == 0.0 and box[3] == 0.0:
+    if box.m2 == 0.0 and box.n2 == 0.0:
         return
     row = tree.counts[0]
-    for i in range(4):
+    for i in range(6):
         tree.boxes[row, i] = box[i]
-    tree.bound[row], tree.by[row], tree.seen[row] = bound, by, 0
+    tree.bound[row], tree.by[row], tree.seen[row], tree.probed[row] = bound, by, 0, False
     if not _ask(problem, pool, count, tree, row, target):
         tree.counts[0] += 1
         _push_row(tree, row)
@@ -170,23 +185,24 @@ def between(a: float, b: float) -> float:
 
 @njit(cache=True, error_model="numpy")
 def _open_pair(
-    problem: Problem, pool: Pool, count: int, solved: Floats, m1: float, m2: float, n1: float, n2: float, target: float
+    problem: Problem, pool: Pool, count: int, solved: Floats, box: Region, spans: bool, target: float
 ) -> tuple[float, float]:
     """A pair of the box, not yet solved, that no prices settle though they are asked for it alone; else (-1, -1)."""
     for trial in range(2):
-        m, n = m1, n1
+        m, n = box.m1, box.n1
         if trial == 0:
-            m, n = between(m1, m2 + 1.0), between(n1, n2 + 1.0)
+            m, n = between(box.m1, box.m2 + 1.0), between(box.n1, box.n2 + 1.0)
         if m == 0.0 and n == 0.0:
             continue
         known = False
-        for i in range(solved.shape[0]):
-            if solved[i, 0] == m and solved[i, 1] == n:
-                known = True
-                break
+        if not spans:
+            for i in range(solved.shape[0]):
+                if solved[i, 0] == m and solved[i, 1] == n:
+                    known = True
+                    break
         if known:
             continue
-        alone = Region(m, m, n, n, 0.0, math.inf)
+        alone = Region(m, m, n, n, box.s1, box.s2)
         caps = most_batches(problem, alone)
         settled = False
         for i in range(count - 1, -1, -1):
@@ -199,41 +215,63 @@ def _open_pair(
 
 
 @njit(cache=True, error_model="numpy")
-def _cut_across(problem: Problem, pool: Pool, tree: Tree, row: int, target: float) -> bool:
-    """Whether to cut a box in the fine-tuning rounds instead of the others.
-
-    Where the two halves come nearer to the target, by the prices that bound the box best; the relatively longer side
-    where neither cut brings anything.
-    """
-    m1, m2, n1, n2 = tree.boxes[row]
-    if m1 == m2 or n1 == n2:
-        return bool(m1 == m2)
-    prices, bound = prices_of(pool, tree.by[row]), tree.bound[row]
-    at_m, at_n = between(m1, m2), between(n1, n2)
-    by_m = _nearer(problem, prices, Region(m1, at_m, n1, n2, 0.0, math.inf), bound, target)
-    by_m += _nearer(problem, prices, Region(at_m + 1.0, m2, n1, n2, 0.0, math.inf), bound, target)
-    by_n = _nearer(problem, prices, Region(m1, m2, n1, at_n, 0.0, math.inf), bound, target)
-    by_n += _nearer(problem, prices, Region(m1, m2, at_n + 1.0, n2, 0.0, math.inf), bound, target)
-    if max(by_m, by_n) <= _LITTLE * (target - bound):
-        return bool(math.log((n2 + 1.0) / (n1 + 1.0)) > math.log((m2 + 1.0) / (m1 + 1.0)))
-    return bool(by_n > by_m)
+def _half(box: Region, side: int, upper: bool) -> Region:
+    """A half of a box: cut in the pre-training rounds (side 0), the fine-tuning rounds (1) or the span (2)."""
+    if side == 0:
+        at = between(box.m1, box.m2)
+        if upper:
+            return Region(at + 1.0, box.m2, box.n1, box.n2, box.s1, box.s2)
+        return Region(box.m1, at, box.n1, box.n2, box.s1, box.s2)
+    if side == 1:
+        at = between(box.n1, box.n2)
+        if upper:
+            return Region(box.m1, box.m2, at + 1.0, box.n2, box.s1, box.s2)
+        return Region(box.m1, box.m2, box.n1, at, box.s1, box.s2)
+    at = math.sqrt(box.s1 * box.s2)
+    if upper:
+        return Region(box.m1, box.m2, box.n1, box.n2, at, box.s2)
+    return Region(box.m1, box.m2, box.n1, box.n2, box.s1, at)
 
 
 @njit(cache=True, error_model="numpy")
-def _nearer(problem: Problem, prices: Prices, region: Region, bound: float, target: float) -> float:
-    """By how much a part of a box is bounded better than the whole, up to the target."""
-    part = bound_over(problem, prices, region, most_batches(problem, region))
-    return min(max(part, bound), target) - bound
+def _side(problem: Problem, prices: Prices, box: Region, spans: bool, bound: float, target: float) -> int:
+    """Along which side to cut a box (see `_half`); -1 where there is nothing to cut.
+
+    Where the two halves come nearer to the target, by the prices that bound the box best; the relatively longest side
+    where no cut brings anything. With FDMA and no pre-training the span is all the time there is: nothing to cut.
+    """
+    best, most, longest, widest = -1, _LITTLE * (target - bound), -1, 0.0
+    for side in range(3):
+        wide = 0.0
+        if side == 0:
+            wide = math.log((box.m2 + 1.0) / (box.m1 + 1.0))
+        elif side == 1:
+            wide = math.log((box.n2 + 1.0) / (box.n1 + 1.0))
+        elif spans and box.n2 > 0.0 and (box.m2 > 0.0 or problem.limits.tdma) and box.s2 > box.s1 * (1.0 + _THIN):
+            wide = math.log(box.s2 / box.s1)
+        if wide <= 0.0:
+            continue
+        if wide > widest:
+            longest, widest = side, wide
+        nearer = 0.0
+        for upper in (False, True):
+            part = _half(box, side, upper)
+            found = bound_over(problem, prices, part, most_batches(problem, part))
+            nearer += min(max(found, bound), target) - bound
+        if nearer > most:
+            best, most = side, nearer
+    return best if best >= 0 else longest
 
 
 @njit(cache=True, error_model="numpy")
 def explore(
-    problem: Problem, pool: Pool, count: int, tree: Tree, solved: Floats, target: float, most: int
+    problem: Problem, pool: Pool, count: int, tree: Tree, solved: Floats, spans: bool, target: float, most: int
 ) -> tuple[int, float, float, int, float]:
     """Cut and settle boxes, lowest bound first: ``(why it stopped, m, n, row, bound)``.
 
     PROBE: solve the pair (m, n), which lies in box `row`, still in the tree; OPEN: box `row`, one pair, is taken out
-    of the tree with its bound; DONE: nothing is left below `target`, or `most` boxes were looked at.
+    of the tree with its bound; DONE: nothing is left below `target`, or `most` boxes were looked at. `spans`: cut the
+    spans too, and solve pairs within their box's spans.
     """
     while tree.counts[1] > 0 and tree.counts[2] < most:
         row = tree.heap[0]
@@ -247,20 +285,17 @@ def explore(
             if not _ask(problem, pool, count, tree, row, target):
                 _push_row(tree, row)
             continue
-        m1, m2, n1, n2 = tree.boxes[row]
-        m, n = _open_pair(problem, pool, count, solved, m1, m2, n1, n2, target)
-        if m >= 0.0:
-            _push_row(tree, row)
-            return PROBE, m, n, row, tree.bound[row]
-        if m1 == m2 and n1 == n2:
-            return OPEN, m1, n1, row, tree.bound[row]
+        box = region_of(tree, row)
+        if not (spans and tree.probed[row]):
+            m, n = _open_pair(problem, pool, count, solved, box, spans, target)
+            if m >= 0.0:
+                tree.probed[row] = True
+                _push_row(tree, row)
+                return PROBE, m, n, row, tree.bound[row]
         bound, by = tree.bound[row], tree.by[row]
-        if _cut_across(problem, pool, tree, row, target):
-            at = between(n1, n2)
-            add_box(problem, pool, count, tree, (m1, m2, n1, at), bound, by, target)
-            add_box(problem, pool, count, tree, (m1, m2, at + 1.0, n2), bound, by, target)
-        else:
-            at = between(m1, m2)
-            add_box(problem, pool, count, tree, (m1, at, n1, n2), bound, by, target)
-            add_box(problem, pool, count, tree, (at + 1.0, m2, n1, n2), bound, by, target)
+        side = _side(problem, prices_of(pool, by), box, spans, bound, target)
+        if side < 0:
+            return OPEN, box.m1, box.n1, row, bound
+        add_box(problem, pool, count, tree, _half(box, side, False), bound, by, target)
+        add_box(problem, pool, count, tree, _half(box, side, True), bound, by, target)
     return DONE, 0.0, 0.0, 0, 0.0

@@ -9,11 +9,10 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from pretune.planner.boxes import Box, between
 from pretune.planner.kernels.fixed import DELAY_SHORT, ENERGY_SHORT, SOLVED
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.kernels.segment_bounds import (
@@ -26,6 +25,7 @@ from pretune.planner.kernels.segment_bounds import (
 )
 from pretune.planner.kernels.segments import Course, Ranges, fastest_round, new_course, solve_segments
 from pretune.planner.problem import Problem
+from pretune.planner.schedule.boxes import Box, compass, scaled
 from pretune.planner.schedule.whole import ScheduleDecision, repeated, round_segments
 from pretune.planner.search import Search
 
@@ -152,9 +152,8 @@ class ScheduleSearch:
         return int(most[0]), int(most[1])
 
     def _bound(self, box: Box, index: int) -> float:
-        m1, m2, n1, n2 = float(box.m1), float(box.m2), float(box.n1), float(box.n2)
-        caps = caps_over(self.problem, m1, m2, n1, n2, self.segments)
-        return float(segments_bound_over(self.problem, self.pool[index], caps, m1, m2, n1, n2, self.segments))
+        caps = caps_over(self.problem, *box.ends, self.segments)
+        return float(segments_bound_over(self.problem, self.pool[index], caps, *box.ends, self.segments))
 
     def _cut_rounds(self) -> None:
         """Boxes of rounds, best bound first, each against the prices that bound its parent best and all newer ones."""
@@ -177,7 +176,7 @@ class ScheduleSearch:
                 heapq.heappush(heap, (bound, count, box, len(self.pool), best))
 
         most_m, most_n = self._most_rounds()
-        push(Box(0, most_m, 0, most_n, 0.0, math.inf), -math.inf, 0, ())
+        push(Box(0, most_m, 0, most_n), -math.inf, 0, ())
         while heap and self.boxes < MOST_BOXES and heap[0][0] < self.target and not self._out_of_time():
             bound, _, box, seen, own = heapq.heappop(heap)
             self.boxes += 1
@@ -199,14 +198,8 @@ class ScheduleSearch:
 
     def _halves(self, box: Box, own: tuple[int, ...]) -> tuple[Box, ...]:
         """The box cut across the stage along which its best prices gain more by it."""
-        cuts = []
-        if box.m2 > box.m1:
-            at = between(box.m1, box.m2)
-            cuts.append((replace(box, m2=at), replace(box, m1=at + 1)))
-        if box.n2 > box.n1:
-            at = between(box.n1, box.n2)
-            cuts.append((replace(box, n2=at), replace(box, n1=at + 1)))
-        wide_m, wide_n, _ = box.widths
+        cuts = box.cuts()
+        wide_m, wide_n = box.widths
         if len(cuts) == 1 or not own or max(wide_m, wide_n) > _THIN * min(wide_m, wide_n):
             return cuts[-1 if wide_n > wide_m else 0]
         gains = [sum(min(self._bound(half, own[0]), self.target) for half in cut) for cut in cuts]
@@ -217,8 +210,7 @@ class ScheduleSearch:
 
         Prices found there lift the box's bound where it is lowest.
         """
-        middle = (between(box.m1, box.m2 + 1), between(box.n1, box.n2 + 1))
-        pairs = dict.fromkeys((middle, *((m, n) for m in (box.m1, box.m2) for n in (box.n1, box.n2))))
+        pairs = dict.fromkeys((box.middle, *((m, n) for m in (box.m1, box.m2) for n in (box.n1, box.n2))))
         least, open_pair = self.target, None
         for m, n in pairs:
             if (m, n) == (0, 0):
@@ -233,19 +225,3 @@ class ScheduleSearch:
     def _out_of_time(self) -> bool:
         self.late = self.late or time.monotonic() > self.deadline
         return self.late
-
-
-def compass(step: float) -> tuple[tuple[float, float], ...]:
-    """Factors that lead a step up, down or across in the rounds of both stages."""
-    back = 1.0 / step
-    return ((step, 1.0), (back, 1.0), (1.0, step), (1.0, back), (step, back), (back, step))
-
-
-def scaled(rounds: int, factor: float) -> int:
-    """`rounds` times `factor`, at least one away when the factor is not one (and at least 0)."""
-    if factor == 1.0:
-        return rounds
-    found = round(rounds * factor)
-    if found == rounds:
-        found += 1 if factor > 1.0 else -1
-    return max(found, 0)
