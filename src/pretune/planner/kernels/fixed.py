@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from pretune.planner.kernels.fleet import TRIALS, Point, least_span, least_uploads, new_point
+from pretune.planner.kernels.newton import newton_start
 from pretune.planner.kernels.roots import next_point
 from pretune.planner.kernels.scalar import HUGE
 from pretune.planner.kernels.split import balance, split
@@ -63,11 +64,24 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
     least = max(least_span(d, limits, batches.low, n), batches.span) if n > 0.0 else 0.0
     budget = limits.energy
 
+    scale = (psi0 if m > 0.0 else 0.0) + (psi * d.variance.sum() if n > 0.0 else 0.0)
+    if scale > 0.0 and n > 0.0 and not limits.tdma and np.all(d.battery >= HUGE):
+        lam = point.scalars[0]
+        if newton_start(problem, batches, m, n, psi0, psi, least, point):
+            beta0 = math.sqrt(psi0 / (m * point.scalars[0])) if m > 0.0 else 0.0
+            beta = math.sqrt(psi / (n * point.scalars[0]))
+            lam = point.scalars[0]
+            joules = split(problem, batches, m, n, beta0, beta, least, point)
+            if -3e-12 <= math.log(joules / budget) <= 0.0:
+                _close(problem, batches, m, n, psi0, psi, lam, least, point)
+                point.scalars[6], point.scalars[7] = joules, _seconds(problem, m, n, point)
+                point.scalars[8] = _noise(d, m, n, psi0, psi, point)
+                return SOLVED
+        point.scalars[0] = lam
     joules = split(problem, batches, m, n, 0.0, 0.0, least, point)
     if not _seconds(problem, m, n, point) <= limits.delay * (1.0 + 1e-9):
         # TDMA: computing slowly enough for the batteries leaves too little time for uploads; the prices prove it
         return BATTERY_SHORT
-    scale = (psi0 if m > 0.0 else 0.0) + (psi * d.variance.sum() if n > 0.0 else 0.0)
     if (
         joules > budget
         or scale == 0.0

@@ -1,0 +1,230 @@
+"""Newton's method on all prices at once: a warm start for the solve at fixed rounds (FDMA, no battery limits).
+
+The unknowns are the price of energy, the span, the server's price of time and every device's, all in logarithms. Each
+device has one equation (computing and uploading take the span), the server one (its rounds take the rest of the time),
+and two couple them: the devices' prices add up to the server's, and the energy is the budget. The matrix is an
+arrowhead, so a step costs O(K) and nothing is solved inside of it. It starts anywhere and promises nothing:
+`fixed.solve_fixed` goes on from where this ends, and from where it started if this fails.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from pretune.planner.kernels.fleet import Point, round_at
+from pretune.planner.kernels.scalar import (
+    HUGE,
+    TINY,
+    batch_at,
+    clock_at,
+    energy_slope,
+    exponent_guess,
+    exponent_near,
+    sample_cost,
+)
+from pretune.planner.problem import Batches, Problem
+
+_STEPS = 25
+_CLOSE = 2e-13
+"""Relative residual at which to stop."""
+_UNDER = 1e-12
+"""The energy aimed at is this share below the budget."""
+_REST = 1e-14
+"""A price of time this small a share of the static and circuit powers is none."""
+_FURTHEST = 2.5
+"""Longest step in the logarithm of any price."""
+
+
+@njit(cache=True, error_model="numpy")
+def _computing(
+    omega: float,
+    cycles: float,
+    capacitance: float,
+    clock_max: float,
+    static: float,
+    beta: float,
+    root: float,
+    low: float,
+    high: float,
+) -> tuple[float, float, float, float, float, float]:
+    """Seconds and joules of a batch at a price of time; slopes by the logarithms of that price and of energy's."""
+    clock = max(clock_at(omega, capacitance, clock_max, static), TINY)
+    cost = sample_cost(omega, clock, cycles, capacitance, static)
+    batch = batch_at(cost, beta, root, low, high)
+    u = cycles * batch / clock
+    joules = cycles * batch * (capacitance * clock * clock + static / clock)
+    by_z, by_mu, joules_z, joules_mu = 0.0, 0.0, 0.0, 0.0
+    if clock < clock_max:
+        faster = omega / (3.0 * (omega + static))
+        by_z -= u * faster
+        joules_z += cycles * batch * (2.0 * capacitance * clock * clock - static / clock) * faster
+    if low < batch < high:
+        fewer = 0.5 * omega * cycles / (cost * clock)
+        by_z -= u * fewer
+        joules_z -= joules * fewer
+        by_mu -= 0.5 * u
+        joules_mu -= 0.5 * joules
+    return u, by_z, by_mu, joules, joules_z, joules_mu
+
+
+@njit(cache=True, error_model="numpy")
+def newton_start(
+    problem: Problem, batches: Batches, m: float, n: float, psi0: float, psi: float, least: float, point: Point
+) -> bool:
+    """Bring lambda, Omega, the span and the devices' prices of `point` to the optimum; False where that fails.
+
+    Then `point` may hold anything.
+    """
+    d, limits, server = problem.devices, problem.limits, problem.server
+    count = d.cycles.size
+    time = limits.delay - n * limits.down_s
+    longest = time / n
+    if m > 0.0:
+        longest -= m * server.cycles * batches.server_low / server.clock_max / n
+    if not longest > least * (1.0 + 1e-9):
+        return False
+    scale = psi * d.variance.sum() + (psi0 if m > 0.0 else 0.0)
+    mu = math.log(point.scalars[0] if point.scalars[0] > 1e-12 * scale / limits.energy else 0.3 * scale / limits.energy)
+    span = point.scalars[2]
+    if m == 0.0:
+        span = longest
+    elif not (least < span < longest):
+        span = math.sqrt(max(least, 1e-3 * longest) * longest)
+    aim = math.log(limits.energy * (1.0 - _UNDER))
+    if not np.all(point.price > TINY):
+        round_at(d, limits, batches.low, batches.high, math.sqrt(psi / (n * math.exp(mu))), n, span, 0.0, point)
+    rests = np.minimum(d.static, d.circuit)
+    z = np.log(np.maximum(np.maximum(point.price, 1e-3 * rests), 1e-260))
+    z0 = math.log(max(point.price.sum(), TINY))
+    gap, by_span, by_mu = np.empty(count), np.empty(count), np.empty(count)
+    for _ in range(_STEPS):
+        lam = math.exp(mu)
+        if not lam > 1e-9 * scale / limits.energy:
+            return False
+        beta, beta0 = math.sqrt(psi / (n * lam)), math.sqrt(psi0 / (m * lam)) if m > 0.0 else 0.0
+        worst, prices, prices_0, prices_span, prices_mu = 0.0, 0.0, 0.0, 0.0, 0.0
+        joules, joules_0, joules_span, joules_mu = n * limits.down_j, 0.0, 0.0, 0.0
+        for k in range(count):
+            omega = math.exp(z[k])
+            t, t_z, t_mu, e, e_z, e_mu = _computing(
+                omega,
+                d.cycles[k],
+                d.capacitance[k],
+                d.clock_max[k],
+                d.static[k],
+                beta,
+                math.sqrt(d.variance[k]),
+                batches.low[k],
+                batches.high[k],
+            )
+            paid = (d.circuit[k] + omega) / d.noise[k]
+            x = d.exponent_max[k]
+            if paid < energy_slope(x):
+                warm = point.exponent[k]
+                x = min(exponent_near(paid, warm if 0.1 * x < warm < x else exponent_guess(paid)), x)
+                upload_z = -d.span[k] * omega / (x * x * d.noise[k] * x * math.exp(x))
+                t_z += upload_z
+                e_z -= omega * upload_z
+            point.exponent[k] = x
+            upload = d.span[k] / x
+            t += upload
+            e += upload * (d.noise[k] * math.expm1(x) + d.circuit[k])
+            miss = span / t - 1.0
+            rest = rests[k]
+            if rest > 0.0 and omega <= _REST * rest:
+                # its time is worth nothing: idle, unless even an idle clock is too slow
+                gap[k], by_span[k], by_mu[k] = 0.0, 0.0, 0.0
+                if miss < 0.0:
+                    worst, gap[k] = 1.0, math.log(1e-3 * rest) - z[k]
+            elif rest > 0.0 and omega < 1e-4 * rest and miss > 0.0:
+                worst, by_span[k], by_mu[k] = 1.0, 0.0, 0.0
+                gap[k] = math.log(0.5 * _REST * rest) - z[k]
+            elif t_z >= -1e-9 * t:
+                worst = max(worst, abs(miss))
+                # nothing moves with the price here: walk until something does
+                gap[k], by_span[k], by_mu[k] = (-_FURTHEST if miss > 0.0 else _FURTHEST), 0.0, 0.0
+            else:
+                worst = max(worst, abs(miss))
+                gap[k], by_span[k], by_mu[k] = math.log(span / t) * t / t_z, span / t_z, -t_mu / t_z
+            prices += omega
+            prices_0 += omega * gap[k]
+            prices_span += omega * by_span[k]
+            prices_mu += omega * by_mu[k]
+            joules += n * e
+            joules_0 += n * e_z * gap[k]
+            joules_span += n * e_z * by_span[k]
+            joules_mu += n * (e_mu + e_z * by_mu[k])
+        balance = 0.0
+        gap0, by_span0, by_mu0 = 0.0, 0.0, 0.0
+        if m > 0.0:
+            t0 = (time - n * span) / m
+            t, t_z, t_mu, e, e_z, e_mu = _computing(
+                math.exp(z0),
+                server.cycles,
+                server.capacitance,
+                server.clock_max,
+                server.static,
+                beta0,
+                1.0,
+                batches.server_low,
+                batches.server_high,
+            )
+            miss = t0 / t - 1.0
+            worst = max(worst, abs(miss))
+            if t_z >= -1e-9 * t:
+                gap0 = -_FURTHEST if miss > 0.0 else _FURTHEST
+            else:
+                # linear, not in logarithms: what is left of the time is linear in the span, and small beside it
+                gap0, by_span0, by_mu0 = (t0 - t) / t_z, -n / m * span / t_z, -t_mu / t_z
+            joules += m * e
+            joules_0 += m * e_z * gap0
+            joules_span += m * e_z * by_span0
+            joules_mu += m * (e_mu + e_z * by_mu0)
+            balance = math.log(prices) - z0
+        excess = math.log(joules) - aim
+        if worst <= _CLOSE and abs(balance) <= 1e-9 and abs(excess) <= 0.5 * _UNDER:
+            return _write(z, z0, mu, span, m, point)
+        # (balance, excess) + matrix (dspan, dmu) = 0, dspan in the logarithm of the span
+        a21, a22 = joules_span / joules, joules_mu / joules
+        b2 = -excess - joules_0 / joules
+        dspan = 0.0
+        if m > 0.0:
+            a11, a12 = prices_span / prices - by_span0, prices_mu / prices - by_mu0
+            b1 = -balance - prices_0 / prices + gap0
+            det = a11 * a22 - a12 * a21
+            if not (abs(det) > 1e-300 and math.isfinite(det)):
+                return False
+            dspan, dmu = (b1 * a22 - b2 * a12) / det, (a11 * b2 - a21 * b1) / det
+        else:
+            if not a22 < 0.0:
+                return False
+            dmu = b2 / a22
+        if not (math.isfinite(dspan) and math.isfinite(dmu)):
+            return False
+        dmu = min(max(dmu, -1.0), 1.0)
+        if m > 0.0:
+            new = span * (1.0 + min(max(dspan, -0.9), 2.0))
+            new = min(max(new, least + 0.1 * (span - least)), longest - 0.1 * (longest - span))
+            dspan = new / span - 1.0
+            span = new
+        for k in range(count):
+            step = gap[k] + by_span[k] * dspan + by_mu[k] * dmu
+            z[k] += step if by_span[k] == 0.0 else min(max(step, -_FURTHEST), _FURTHEST)
+            z[k] = min(max(z[k], -600.0), 600.0)
+        z0 += min(max(gap0 + by_span0 * dspan + by_mu0 * dmu, -_FURTHEST), _FURTHEST)
+        mu += dmu
+    return False
+
+
+@njit(cache=True, error_model="numpy")
+def _write(z: np.ndarray, z0: float, mu: float, span: float, m: float, point: Point) -> bool:
+    total = 0.0
+    for k in range(z.size):
+        point.price[k], point.ratio[k] = math.exp(z[k]), 1.0
+        total += point.price[k]
+    point.scalars[0], point.scalars[2] = math.exp(mu), span
+    point.scalars[1] = math.exp(z0) if m > 0.0 else total
+    return bool(total < HUGE)
