@@ -1,0 +1,376 @@
+"""A lower bound over all subsets of a fleet: branch and bound on rounds, spans, weights, broadcasts and devices.
+
+A node holds boxes for the rounds of both stages, for the span of a fine-tuning round, for the admitted weight and for
+the reach of the broadcast, and says of each device whether it is in, out or free. Any prices bound all subsets of a
+node (`kernels.admission`); good ones are found by a compass search from those of the node it was cut from. A node that
+no prices settle is cut where that promises most; one whose devices are all decided is planned.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from pretune.physics.types import Floats
+from pretune.planner.admission_candidates import Candidates, shares_at
+from pretune.planner.admission_fleet import Choice, Mask
+from pretune.planner.admission_proof import SubsetProof
+from pretune.planner.boxes import between
+from pretune.planner.kernels.admission import FREE, IN, OUT, Cell, Offer, brackets, offer_of, subset_bound
+from pretune.planner.kernels.priced import Region, most_batches, most_server_batch
+from pretune.planner.kernels.rounds import coefficients
+from pretune.planner.problem import Problem
+
+MOST_NODES = 20_000
+MOST_WORK = 2_000_000
+"""Nodes to study, and nodes times devices: what ends a search that no tolerance ends."""
+_WIDE = 1.6
+"""Ratio of the ends of a side above which prices are also taken at its upper end, where they are gentler."""
+_COARSE = 1.0
+"""Sides wider than this (in the logarithm) are cut by width alone: what they lose says little."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A part of all subsets and rounds; `state` has shape (K,) and is never changed in place."""
+
+    bound: float
+    region: Region
+    weights: tuple[float, float]
+    reach: tuple[int, int]
+    """Which of the distinct broadcasts, nearest first, the farthest admitted device may need."""
+    state: Floats
+    prices: tuple[float, float]
+    """lambda per joule, and what a second is worth in joules."""
+
+    @property
+    def cell(self) -> Cell:
+        """Span and weight, as the kernels take them."""
+        return Cell(self.region.s1, self.region.s2, *self.weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What some prices prove of a node, and the point where the devices' shares were taken."""
+
+    bound: float
+    offer: Offer
+    mu: float
+    n: float
+    span: float
+    weight: float
+    prices: tuple[float, float]
+
+
+@dataclass
+class SubsetSearch:
+    """The search and its state; `candidates` holds the best subset and is improved on the way."""
+
+    choice: Choice
+    candidates: Candidates
+    tolerance: float
+    deadline: float = math.inf
+    floor: float = math.inf
+    """The least bound of a subset whose own plan keeps a gap."""
+    proven: float = -math.inf
+    nodes: int = 0
+    late: bool = False
+    _planned: set[bytes] = field(default_factory=set)
+
+    @property
+    def target(self) -> float:
+        """A node whose bound reaches this is settled."""
+        value = self.candidates.value
+        return min(value - 0.999 * self.tolerance * abs(value), self.floor)
+
+    def run(self, pretrain_bound: float) -> None:
+        """Search until the gap is closed, nothing is left to cut, or time or nodes are up.
+
+        `pretrain_bound` bounds the plans that do not fine-tune.
+        """
+        self.floor = pretrain_bound
+        self.levels = np.unique(self.choice.down_s)
+        root = self._root()
+        heap: list[tuple[float, int, Node]] = [] if root is None else [(root.bound, 0, root)]
+        most = max(min(MOST_NODES, MOST_WORK // len(self.choice)), 200)
+        count = 0
+        while heap and heap[0][0] < self.target and self.nodes < most:
+            if time.monotonic() > self.deadline:
+                self.late = True
+                break
+            _, _, node = heapq.heappop(heap)
+            self.nodes += 1
+            for child in self._study(node):
+                if child.bound < self.target:
+                    count += 1
+                    heapq.heappush(heap, (child.bound, count, child))
+        self.proven = min([self.target, *(entry[0] for entry in heap)])
+
+    # ------------------------------------------------------------------ one node
+
+    def _root(self) -> Node | None:
+        choice, leader = self.choice, self.candidates.leader
+        d, limits = choice.problem.devices, choice.limits(float(self.levels[0]))
+        problem = choice.problem._replace(limits=limits)
+        uploads = d.span / d.exponent_max
+        fastest = d.cycles / d.clock_max
+        self.least = (fastest if limits.tdma else fastest + uploads) * (1.0 - 1e-9)
+        one_round = float((fastest + uploads + choice.down_s).min()) * (1.0 - 1e-9)
+        most_n = float(math.floor(min(limits.delay / one_round, 2.0**53)))
+        if most_n < 1.0:
+            return None
+        low = float(self.least.min())
+        per_m = problem.server.cycles / problem.server.clock_max
+        most_m = float(math.floor(min(limits.delay / per_m * (1.0 + 1e-9), 2.0**53)))
+        return Node(
+            bound=-math.inf,
+            region=Region(0.0, _most_pretraining(problem, 0.0, most_m, 1.0, low), 1.0, most_n, low, limits.delay),
+            weights=(choice.least_weight, 1.0),
+            reach=(0, len(self.levels) - 1),
+            state=np.zeros(len(choice)),
+            prices=(1.0, 1.0) if leader is None else (leader.lam, leader.omega),
+        )
+
+    def _study(self, node: Node) -> list[Node]:
+        """The parts of a node that stay open, with their bounds; none where it is settled."""
+        tight = self._tightened(node)
+        if tight is None:
+            return []
+        node, problem, caps = tight
+        if not np.any(node.state == FREE):
+            self._leaf(node.state == IN)
+            return []
+        best = self._best_prices(node, problem, caps)
+        if best.bound >= self.target:
+            return []
+        mask, critical = self._relaxed(node, problem, caps, best)
+        self._try(mask)
+        node = replace(node, bound=max(node.bound, best.bound), prices=best.prices)
+        return self._cut(node, problem, caps, best, mask, critical)
+
+    def _tightened(self, node: Node) -> tuple[Node, Problem, Floats] | None:
+        """The node without what its own limits rule out, its problem, and the largest batches; None if it is empty."""
+        choice = self.choice
+        m1, m2, n1, n2, s1, s2 = node.region
+        problem = choice.problem._replace(limits=choice.limits(float(self.levels[node.reach[0]])))
+        limits, server = problem.limits, problem.server
+        far = choice.down_s > self.levels[node.reach[1]]
+        inside = node.state == IN
+        if np.any(far & inside):
+            return None
+        s1 = max(s1, float(self.least[inside].max(initial=0.0)))
+        per_m = server.cycles / server.clock_max
+        s2 = min(s2, (limits.delay - m1 * per_m) / n1 - limits.down_s)
+        if s2 < s1 * (1.0 - 1e-12) or not _server_pays(problem, m1, n1, s1):
+            return None
+        s2 = max(s1, s2)
+        m2 = _most_pretraining(problem, m1, m2, n1, s1)
+        n2 = min(n2, float(math.floor((limits.delay - m1 * per_m) / (s1 + limits.down_s) * (1.0 + 1e-9))))
+        if n2 < n1:
+            return None
+        region = Region(m1, m2, n1, n2, s1, s2)
+        caps = most_batches(problem, region)
+        if np.any(caps[inside] < 1.0):
+            return None
+        state = np.where(far | ((node.state == FREE) & (caps < 1.0)), OUT, node.state)
+        w1 = max(node.weights[0], float(choice.alpha[inside].sum()) * (1.0 - 1e-12))
+        w2 = min(node.weights[1], float(choice.alpha[state != OUT].sum()) * (1.0 + 1e-12))
+        if w2 < w1:
+            return None
+        return replace(node, region=region, state=state, weights=(w1, w2)), problem, caps
+
+    def _leaf(self, mask: Mask) -> None:
+        """Plan the one subset that is left, at all rounds."""
+        key = mask.tobytes()
+        if not self.choice.allows(mask) or key in self._planned:
+            return
+        self._planned.add(key)
+        proof = SubsetProof(self.choice.subset(mask), self.tolerance, self.deadline, best=self.candidates.decision)
+        self.floor = min(self.floor, proof.bound())
+        self.late = self.late or proof.late
+        self.candidates.accept(mask, proof.best)
+
+    # ------------------------------------------------------------------ prices
+
+    def _priced(self, node: Node, problem: Problem, caps: Floats, prices: tuple[float, float], upper: bool) -> Study:
+        """What the prices of energy and time prove, with shares and a price of weight made for the node.
+
+        They are made for the middle of the node, or (`upper`) for its longest span and largest weight.
+        """
+        choice, cell, region = self.choice, node.cell, node.region
+        n = math.sqrt(region.n1 * region.n2)
+        m = math.sqrt((region.m1 + 1.0) * (region.m2 + 1.0)) - 1.0
+        span = cell.s2 if upper else math.sqrt(cell.s1 * cell.s2)
+        weight = cell.w2 if upper else math.sqrt(cell.w1 * cell.w2)
+        high = np.where(node.state == OUT, 0.0, caps)
+        batches = problem.batches._replace(high=high)
+        shares, ratios = shares_at(choice, batches, *prices, (m, n), span, weight)
+        offer = offer_of(problem, *prices, shares, ratios)
+        study = Study(bound=-math.inf, offer=offer, mu=0.0, n=n, span=span, weight=weight, prices=prices)
+        cost, order = self._ranked(node, problem, caps, study)
+        mu = self._weight_price(node, cost, order, study)
+        bound, mu = subset_bound(problem, offer, region, cell, choice.alpha, node.state, caps, weight, mu, True)
+        return replace(study, bound=float(bound), mu=float(mu))
+
+    def _best_prices(self, node: Node, problem: Problem, caps: Floats) -> Study:
+        """A compass search over the prices of energy and time, from the node's; ends where the node is settled."""
+        wide = node.cell.s2 > _WIDE * node.cell.s1 or node.cell.w2 > _WIDE * node.cell.w1
+
+        def study(prices: tuple[float, float]) -> Study:
+            found = self._priced(node, problem, caps, prices, False)
+            if wide and found.bound < self.target:
+                found = max(found, self._priced(node, problem, caps, prices, True), key=lambda one: one.bound)
+            return found
+
+        best = study(node.prices)
+        step = 4.0 if node.bound == -math.inf else 1.5
+        while step > 1.1 and best.bound < self.target:
+            lam, omega = best.prices
+            around = ((lam * step, omega), (lam / step, omega), (lam, omega * step), (lam, omega / step))
+            before = best
+            for prices in around:
+                trial = study(prices)
+                if trial.bound > best.bound:
+                    best = trial
+                    if best.bound >= self.target:
+                        return best
+            if best is before:
+                step = step**0.5
+        return best
+
+    def _ranked(self, node: Node, problem: Problem, caps: Floats, study: Study) -> tuple[Floats, list[int]]:
+        """What everyone costs at the study's point, and the free devices by what they cost per weight."""
+        cost = np.empty(len(self.choice))
+        psi = float(coefficients(problem.criterion, node.region.m1, study.n)[3])
+        brackets(problem, study.offer, caps, study.n, psi, 1.0 / study.weight**2, study.span, cost)
+        free = np.flatnonzero((node.state == FREE) & np.isfinite(cost))
+        order = free[np.argsort(cost[free] / self.choice.alpha[free], kind="stable")]
+        return cost, order.tolist()
+
+    def _weight_price(self, node: Node, cost: Floats, order: list[int], study: Study) -> float:
+        """The price of weight, per round, at which the devices that are worth it just reach the point's weight."""
+        alpha = self.choice.alpha
+        reached, price = float(alpha[node.state == IN].sum()), 0.0
+        for k in order:
+            if reached >= study.weight:
+                break
+            price = float(cost[k] / alpha[k])
+            reached += float(alpha[k])
+        return max(price, 1e-300) / study.n
+
+    def _relaxed(self, node: Node, problem: Problem, caps: Floats, study: Study) -> tuple[Mask, int]:
+        """The cheapest devices that reach the point's weight, and the last of them."""
+        _, order = self._ranked(node, problem, caps, study)
+        alpha = self.choice.alpha
+        mask = node.state == IN
+        reached, critical = float(alpha[mask].sum()), order[0] if order else -1
+        for k in order:
+            if reached >= study.weight * (1.0 - 1e-12) and mask.any():
+                break
+            mask[k] = True
+            reached += float(alpha[k])
+            critical = k
+        return mask, critical
+
+    def _try(self, mask: Mask) -> None:
+        """Plan a subset that the relaxation likes, if it is new."""
+        leader = self.candidates.leader
+        if leader is not None and mask.tobytes() not in self.candidates.tried and self.choice.allows(mask):
+            self.candidates.improve(mask, leader.rounds, step=1.1, patience=0.02)
+
+    # ------------------------------------------------------------------ cuts
+
+    def _cut(self, node: Node, problem: Problem, caps: Floats, study: Study, mask: Mask, critical: int) -> list[Node]:
+        """Two halves of a node, of the side that loses most of the bound; or with and without a device."""
+        region, cell, alpha = node.region, node.cell, self.choice.alpha
+        m = float(between(int(region.m1), int(region.m2) + 1))
+        n = float(between(int(region.n1), int(region.n2) + 1))
+        s, w = math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2)
+
+        def bound(**ends: float) -> float:
+            rounds = region._replace(**{key: value for key, value in ends.items() if key[0] != "w"})
+            part = Cell(rounds.s1, rounds.s2, ends.get("w1", cell.w1), ends.get("w2", cell.w2))
+            return float(
+                subset_bound(
+                    problem, study.offer, rounds, part, alpha, node.state, caps, study.weight, study.mu, False
+                )[0]
+            )
+
+        widths = {
+            "m": math.log((region.m2 + 1.0) / (region.m1 + 1.0)),
+            "n": math.log((region.n2 + 1.0) / (region.n1 + 1.0)),
+            "s": math.log(cell.s2 / cell.s1),
+            "w": math.log(cell.w2 / cell.w1),
+        }
+        widest = max(widths, key=lambda key: widths[key])
+        if widths[widest] > _COARSE:
+            return self._halves(widest, node)
+        gains = {
+            "m": bound(m1=m, m2=m) - study.bound if region.m2 > region.m1 else 0.0,
+            "n": bound(n1=n, n2=n) - study.bound if region.n2 > region.n1 else 0.0,
+            "s": bound(s1=s, s2=s) - study.bound if widths["s"] > 1e-9 else 0.0,
+            "w": bound(w1=w, w2=w) - study.bound if widths["w"] > 1e-9 else 0.0,
+        }
+        first, last = node.reach
+        if last > first:
+            weight = float(coefficients(problem.criterion, m, study.n)[0])
+            per_down = study.offer.energy * self.choice.scenario.server.transmit_power_w + study.offer.delay
+            farther = float(self.choice.down_s[mask].max() - self.levels[first])
+            gains["reach"] = study.n * per_down * farther / weight
+        kind = max(gains, key=lambda key: gains[key])
+        if gains[kind] < 0.1 * (self.target - node.bound):
+            return self._by_device(node, critical)
+        return self._halves(kind, node)
+
+    def _by_device(self, node: Node, critical: int) -> list[Node]:
+        """With and without a device: the critical one, or else the heaviest free one."""
+        free = np.flatnonzero(node.state == FREE)
+        k = critical if critical in free else int(free[np.argmax(self.choice.alpha[free])])
+        parts = []
+        for decided in (IN, OUT):
+            state = node.state.copy()
+            state[k] = decided
+            parts.append(replace(node, state=state))
+        return parts
+
+    def _halves(self, kind: str, node: Node) -> list[Node]:
+        region, (w1, w2), (first, last) = node.region, node.weights, node.reach
+        if kind == "reach":
+            middle = float(np.sqrt(self.levels[first] * self.levels[last]))
+            at = int(np.clip(np.searchsorted(self.levels, middle), first + 1, last))
+            return [replace(node, reach=(first, at - 1)), replace(node, reach=(at, last))]
+        if kind == "w":
+            middle = math.sqrt(w1 * w2)
+            return [replace(node, weights=(w1, middle)), replace(node, weights=(middle, w2))]
+        if kind == "s":
+            middle = math.sqrt(region.s1 * region.s2)
+            parts = (region._replace(s2=middle), region._replace(s1=middle))
+        elif kind == "m":
+            middle = float(between(int(region.m1), int(region.m2)))
+            parts = (region._replace(m2=middle), region._replace(m1=middle + 1.0))
+        else:
+            middle = float(between(int(region.n1), int(region.n2)))
+            parts = (region._replace(n2=middle), region._replace(n1=middle + 1.0))
+        return [replace(node, region=part) for part in parts]
+
+
+def _server_pays(problem: Problem, m: float, n: float, span: float) -> bool:
+    """Whether the server can pay and time `m` rounds of one sample beside `n` rounds of fine-tuning."""
+    return m <= 0.0 or bool(most_server_batch(problem, Region(m, m, n, n, span, span)) >= 1.0)
+
+
+def _most_pretraining(problem: Problem, low: float, high: float, n: float, span: float) -> float:
+    """The most rounds in [low, high] that the server can pay; it can pay `low`."""
+    if _server_pays(problem, high, n, span):
+        return high
+    while high - low > 1.0:
+        middle = float(math.floor(0.5 * (low + high)))
+        if _server_pays(problem, middle, n, span):
+            low = middle
+        else:
+            high = middle
+    return low
