@@ -27,6 +27,7 @@ def test_exported_names_are_the_documented_ones() -> None:
         "Scenario",
         "Status",
         "__version__",
+        "admit",
         "check",
         "load_plan",
         "load_scenario",

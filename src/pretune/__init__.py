@@ -6,7 +6,7 @@ pretune.check(plan, scenario)
 result = pretune.run(plan, scenario, out="runs/1")      # needs pretune[train]
 """
 
-from pretune.api import check, load_plan, load_scenario, plan, run
+from pretune.api import admit, check, load_plan, load_scenario, plan, run
 from pretune.errors import (
     CheckFailed,
     Infeasible,
@@ -34,6 +34,7 @@ __all__ = [
     "Scenario",
     "Status",
     "__version__",
+    "admit",
     "check",
     "load_plan",
     "load_scenario",

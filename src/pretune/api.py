@@ -11,9 +11,10 @@ from pretune.plans import Plan, load_plan
 from pretune.scenario import Scenario, load_scenario
 
 if TYPE_CHECKING:
+    from pretune.planner.admission import Admission
     from pretune.runtime.run import RunResult
 
-__all__ = ["check", "load_plan", "load_scenario", "plan", "run"]
+__all__ = ["admit", "check", "load_plan", "load_scenario", "plan", "run"]
 
 
 def plan(scenario: Scenario, *, tolerance: float = 1e-4, time_limit: float | None = None, throw: bool = True) -> Plan:
@@ -32,6 +33,34 @@ def plan(scenario: Scenario, *, tolerance: float = 1e-4, time_limit: float | Non
     from pretune.planner import plan as solve
 
     return solve(scenario, tolerance=tolerance, time_limit=time_limit, throw=throw)
+
+
+def admit(
+    scenario: Scenario,
+    *,
+    tolerance: float = 1e-3,
+    time_limit: float | None = None,
+    min_weight: float = 0.0,
+    throw: bool = True,
+) -> Admission:
+    """The subset of the devices with the best plan, and a lower bound over all non-empty subsets.
+
+    The criterion of a subset speaks of the admitted devices' average alone: it does not price the data left out.
+
+    Args:
+        scenario: the whole fleet's.
+        tolerance: relative gap, over all subsets, at or under which the subset counts as optimal.
+        time_limit: seconds after which the best subset so far is returned.
+        min_weight: least share of the original weight that must remain.
+        throw: raise `Infeasible` where no subset has a plan; otherwise return the admission that says so.
+
+    Raises:
+        InputError: an option can't be used, or no subset with `min_weight` was found that fits.
+        Infeasible: proven that nothing fits, whatever the subset, and `throw` is true.
+    """
+    from pretune.planner.admission import admit as choose
+
+    return choose(scenario, tolerance=tolerance, time_limit=time_limit, min_weight=min_weight, throw=throw)
 
 
 def check(plan: Plan, scenario: Scenario) -> Checked:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pretune.cli.admit import admit_command
 from pretune.cli.compare import compare_command
 from pretune.cli.guard import complain, guarded
 from pretune.cli.pareto import pareto_command
@@ -181,6 +182,7 @@ _ANY = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 app.command("compare")(compare_command)
+app.command("admit")(admit_command)
 
 
 @app.command(context_settings=_ANY)

@@ -18,12 +18,14 @@ import numpy as np
 from pretune.physics.types import Floats
 from pretune.planner.admission_candidates import Candidates, shares_at
 from pretune.planner.admission_fleet import Choice, Mask
-from pretune.planner.admission_proof import SubsetProof
 from pretune.planner.boxes import between
+from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.kernels.admission import FREE, IN, OUT, Cell, Offer, brackets, offer_of, subset_bound
 from pretune.planner.kernels.priced import Region, most_batches, most_server_batch
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.problem import Problem
+from pretune.planner.search import Search
+from pretune.planner.whole import Decision
 
 MOST_NODES = 20_000
 MOST_WORK = 2_000_000
@@ -85,6 +87,8 @@ class SubsetSearch:
     def target(self) -> float:
         """A node whose bound reaches this is settled."""
         value = self.candidates.value
+        if not math.isfinite(value):
+            return self.floor
         return min(value - 0.999 * self.tolerance * abs(value), self.floor)
 
     def run(self, pretrain_bound: float) -> None:
@@ -109,6 +113,23 @@ class SubsetSearch:
                     count += 1
                     heapq.heappush(heap, (child.bound, count, child))
         self.proven = min([self.target, *(entry[0] for entry in heap)])
+
+    def enumerate(self, pretrain_bound: float) -> None:
+        """Plan every subset there is, each against the best plan known; for small fleets."""
+        self.floor = pretrain_bound
+        count = len(self.choice)
+        for number in range(1, 2**count):
+            if time.monotonic() > self.deadline:
+                self.late, self.floor = True, -math.inf
+                break
+            self.nodes += 1
+            self._leaf(np.array([bool(number >> k & 1) for k in range(count)]))
+        self.proven = self.target
+
+    @property
+    def planned(self) -> int:
+        """Subsets that were planned at all rounds."""
+        return len(self._planned)
 
     # ------------------------------------------------------------------ one node
 
@@ -156,20 +177,21 @@ class SubsetSearch:
         """The node without what its own limits rule out, its problem, and the largest batches; None if it is empty."""
         choice = self.choice
         m1, m2, n1, n2, s1, s2 = node.region
-        problem = choice.problem._replace(limits=choice.limits(float(self.levels[node.reach[0]])))
-        limits, server = problem.limits, problem.server
         far = choice.down_s > self.levels[node.reach[1]]
         inside = node.state == IN
+        limits = choice.limits(float(self.levels[node.reach[0]]), float(choice.uploads[inside].sum()))
+        problem = choice.problem._replace(limits=limits)
+        server, overhead = problem.server, limits.down_s + limits.up_s
         if np.any(far & inside):
             return None
         s1 = max(s1, float(self.least[inside].max(initial=0.0)))
         per_m = server.cycles / server.clock_max
-        s2 = min(s2, (limits.delay - m1 * per_m) / n1 - limits.down_s)
+        s2 = min(s2, (limits.delay - m1 * per_m) / n1 - overhead)
         if s2 < s1 * (1.0 - 1e-12) or not _server_pays(problem, m1, n1, s1):
             return None
         s2 = max(s1, s2)
         m2 = _most_pretraining(problem, m1, m2, n1, s1)
-        n2 = min(n2, float(math.floor((limits.delay - m1 * per_m) / (s1 + limits.down_s) * (1.0 + 1e-9))))
+        n2 = min(n2, float(math.floor((limits.delay - m1 * per_m) / (s1 + overhead) * (1.0 + 1e-9))))
         if n2 < n1:
             return None
         region = Region(m1, m2, n1, n2, s1, s2)
@@ -189,10 +211,10 @@ class SubsetSearch:
         if not self.choice.allows(mask) or key in self._planned:
             return
         self._planned.add(key)
-        proof = SubsetProof(self.choice.subset(mask), self.tolerance, self.deadline, best=self.candidates.decision)
-        self.floor = min(self.floor, proof.bound())
-        self.late = self.late or proof.late
-        self.candidates.accept(mask, proof.best)
+        bound, best, late = planned_bound(self.choice.subset(mask), self.tolerance, self.deadline, self.candidates)
+        self.floor = min(self.floor, bound)
+        self.late = self.late or late
+        self.candidates.accept(mask, best)
 
     # ------------------------------------------------------------------ prices
 
@@ -356,6 +378,24 @@ class SubsetSearch:
             middle = float(between(int(region.n1), int(region.n2)))
             parts = (region._replace(n2=middle), region._replace(n1=middle + 1.0))
         return [replace(node, region=part) for part in parts]
+
+
+def planned_bound(
+    problem: Problem, tolerance: float, deadline: float, candidates: Candidates
+) -> tuple[float, Decision | None, bool]:
+    """What is proven of every plan of one subset, the best decision known after it, and whether time was up.
+
+    The best decision so far is what the subset has to beat, so most subsets are settled by a few prices.
+    """
+    if not any(fits_one_round(problem, stage) for stage in STAGES):
+        return math.inf, None, False
+    known = candidates.decision
+    for starts in ((known.rounds,) if known is not None else (), ()):
+        search = Search(problem, tolerance, deadline, best=known, starts=starts)
+        search.run()
+        if search.proven > -math.inf or search.late:
+            break
+    return search.proven, None if search.best is known else search.best, search.late
 
 
 def _server_pays(problem: Problem, m: float, n: float, span: float) -> bool:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from pretune.physics.types import Floats
 from pretune.planner.admission_fleet import Choice, Mask
-from pretune.planner.boxes import compass, scaled
 from pretune.planner.kernels.admission import brackets, offer_of
 from pretune.planner.kernels.fixed import SOLVED, Point, new_point, solve_fixed
 from pretune.planner.kernels.fleet import least_device_span, round_at
@@ -95,7 +94,7 @@ class Candidates:
         if most[1] == 0:
             return
         starts = {(round(a * most[0]), max(round(b * most[1]), 1)) for a in _SHARES for b in _SHARES if a + b <= 1.0}
-        values = {rounds: _value(problem, rounds, point) for rounds in sorted(starts)}
+        values = {rounds: value_at(problem, rounds, point) for rounds in sorted(starts)}
         start = min(values, key=lambda rounds: (values[rounds], rounds))
         if math.isfinite(values[start]):
             self.tried.pop(mask.tobytes(), None)
@@ -116,7 +115,7 @@ class Candidates:
 
         def value(rounds: Rounds) -> float:
             if rounds not in values:
-                values[rounds] = _value(problem, rounds, point)
+                values[rounds] = value_at(problem, rounds, point)
             return values[rounds]
 
         rounds = start
@@ -126,8 +125,7 @@ class Candidates:
         hopeless = self.leader is not None and value(rounds) > (1.0 + patience) * self.leader.value
         if math.isfinite(value(rounds)):
             while step > 1.004 and not (hopeless or self.late):
-                around = {(scaled(rounds[0], f), max(scaled(rounds[1], g), 1)) for f, g in compass(step)}
-                best = min(sorted(around), key=value)
+                best = min(_around(rounds, step), key=value)
                 if value(best) < value(rounds):
                     rounds = best
                 else:
@@ -160,9 +158,11 @@ class Candidates:
 
     # ------------------------------------------------------------------ many subsets
 
-    def look_around(self) -> None:
-        """Prefixes of three orders at doubling sizes, then the best subsets at the prices found, then swaps."""
+    def look_around(self, everyone: Mask) -> None:
+        """Everyone, prefixes of three orders at doubling sizes, the best subsets at the prices found, then swaps."""
         count = len(self.choice)
+        if self.leader is None:
+            self.search(everyone)
         for order in self._orders():
             for size in _sizes(count):
                 if self.late:
@@ -186,16 +186,12 @@ class Candidates:
         d, limits = self.choice.problem.devices, self.choice.problem.limits
         spans = np.array([least_device_span(d, k, 1.0, math.inf, False) for k in range(len(self.choice))])
         yield np.argsort(spans + self.choice.down_s, kind="stable")
-        alone = 3.0 * spans
-        point = new_point(len(self.choice))
-        ones = np.ones(len(self.choice))
-        energies = np.empty(len(self.choice))
+        fdma = limits._replace(tdma=False)
+        ones, energies = np.ones(1), np.empty(len(self.choice))
         bare = d._replace(battery=np.full_like(d.battery, np.inf))
         for k in range(len(self.choice)):
             one = Devices(*(column[k : k + 1] for column in bare))
-            part = Point(*(column[k : k + 1] for column in point[:5]), point.scalars)
-            fdma = limits._replace(tdma=False)
-            energies[k] = round_at(one, fdma, ones[:1], ones[:1], 0.0, 1.0, float(alone[k]), 0.0, part)[2]
+            energies[k] = round_at(one, fdma, ones, ones, 0.0, 1.0, 3.0 * float(spans[k]), 0.0, new_point(1))[2]
         yield np.argsort(energies, kind="stable")
         yield np.argsort(self.choice.down_s, kind="stable")
 
@@ -229,6 +225,23 @@ class Candidates:
                 return
 
 
+def _around(rounds: Rounds, step: float) -> list[Rounds]:
+    """Rounds a factor of `step` up, down or across in the rounds of both stages, with fine-tuning."""
+    back = 1.0 / step
+    ways = ((step, 1.0), (back, 1.0), (1.0, step), (1.0, back), (step, back), (back, step))
+    return sorted({(_scaled(rounds[0], f), max(_scaled(rounds[1], g), 1)) for f, g in ways})
+
+
+def _scaled(rounds: int, factor: float) -> int:
+    """`rounds` times `factor`, at least one away when the factor is not one (and at least 0)."""
+    if factor == 1.0:
+        return rounds
+    nearest = round(rounds * factor)
+    if nearest == rounds:
+        nearest += 1 if factor > 1.0 else -1
+    return max(nearest, 0)
+
+
 def _sizes(count: int) -> list[int]:
     """1, 2, 4, ... and about three quarters of each, up to one below the whole fleet."""
     sizes = {2**i for i in range(count.bit_length())} | {3 * 2**i for i in range(count.bit_length())}
@@ -252,7 +265,8 @@ def _most_rounds(problem: Problem, stage: int) -> int:
     return low
 
 
-def _value(problem: Problem, rounds: Rounds, point: Point) -> float:
+def value_at(problem: Problem, rounds: Rounds, point: Point) -> float:
+    """The criterion at fixed rounds with real batches; infinity where they do not fit."""
     m, n = map(float, rounds)
     weight, phi, psi0, psi = coefficients(problem.criterion, m, n)
     status = solve_fixed(problem, problem.batches, m, n, psi0, psi, point)

@@ -27,7 +27,7 @@ class Choice:
 
     scenario: Scenario
     problem: Problem
-    """The whole fleet's."""
+    """The whole fleet's, but without time for anyone's upload (`up_s`): who uploads is not decided."""
     alpha: Floats
     """Original weights."""
     down_s: Floats
@@ -48,12 +48,13 @@ class Choice:
         radio, fleet = scenario.radio, scenario.devices
         down_s = link.airtime(
             scenario.workload.download_bits,
-            scenario.server.transmit_power_w,
+            np.full_like(fleet.gain, scenario.server.transmit_power_w),
             fleet.gain,
-            radio.broadcast_bandwidth_hz,
+            np.full_like(fleet.gain, radio.broadcast_bandwidth_hz),
             radio.noise_psd_w_per_hz,
         )
         alpha = np.array(fleet.weight) / fleet.weight.sum()
+        problem = problem._replace(limits=problem.limits._replace(up_s=0.0))
         return Choice(scenario=scenario, problem=problem, alpha=alpha, down_s=down_s, min_weight=min_weight)
 
     def __len__(self) -> int:
@@ -68,10 +69,16 @@ class Choice:
         """Whether enough of the weight remains."""
         return bool(mask.any()) and float(self.alpha[mask].sum()) >= self.least_weight
 
-    def limits(self, down_s: float) -> Limits:
-        """The budgets with a broadcast of that many seconds."""
+    @cached_property
+    def uploads(self) -> Floats:
+        """Seconds of the fastest upload of each device where uploads take turns (TDMA); else zeros."""
+        d = self.problem.devices
+        return d.span / d.exponent_max if self.problem.limits.tdma else np.zeros(len(self))
+
+    def limits(self, down_s: float, up_s: float = 0.0) -> Limits:
+        """The budgets with a broadcast of so many seconds, and uploads that take turns for at least `up_s`."""
         power = float(self.scenario.server.transmit_power_w)
-        return self.problem.limits._replace(down_s=float(down_s), down_j=power * float(down_s))
+        return self.problem.limits._replace(down_s=float(down_s), down_j=power * float(down_s), up_s=float(up_s))
 
     def subset(self, mask: Mask) -> Problem:
         """The planning problem of the devices in `mask`, their weights grown in proportion."""
@@ -80,7 +87,7 @@ class Choice:
         batches = self.problem.batches
         return self.problem._replace(
             devices=devices._replace(variance=devices.variance / share**2),
-            limits=self.limits(float(self.down_s[mask].max())),
+            limits=self.limits(float(self.down_s[mask].max()), float(self.uploads[mask].sum())),
             batches=batches._replace(low=batches.low[mask], high=batches.high[mask]),
         )
 
