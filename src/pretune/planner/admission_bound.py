@@ -18,10 +18,11 @@ import numpy as np
 from pretune.physics.types import Floats
 from pretune.planner.admission_candidates import Candidates, shares_at
 from pretune.planner.admission_fleet import Choice, Mask
+from pretune.planner.admission_node import Node, by_device, halves, most_pretraining, server_pays
 from pretune.planner.boxes import between
 from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.kernels.admission import FREE, IN, OUT, Cell, Offer, brackets, offer_of, subset_bound
-from pretune.planner.kernels.priced import Region, most_batches, most_server_batch
+from pretune.planner.kernels.priced import Region, most_batches
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.problem import Problem
 from pretune.planner.search import Search
@@ -34,25 +35,6 @@ _WIDE = 1.6
 """Ratio of the ends of a side above which prices are also taken at its upper end, where they are gentler."""
 _COARSE = 1.0
 """Sides wider than this (in the logarithm) are cut by width alone: what they lose says little."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """A part of all subsets and rounds; `state` has shape (K,) and is never changed in place."""
-
-    bound: float
-    region: Region
-    weights: tuple[float, float]
-    reach: tuple[int, int]
-    """Which of the distinct broadcasts, nearest first, the farthest admitted device may need."""
-    state: Floats
-    prices: tuple[float, float]
-    """lambda per joule, and what a second is worth in joules."""
-
-    @property
-    def cell(self) -> Cell:
-        """Span and weight, as the kernels take them."""
-        return Cell(self.region.s1, self.region.s2, *self.weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +131,7 @@ class SubsetSearch:
         most_m = float(math.floor(min(limits.delay / per_m * (1.0 + 1e-9), 2.0**53)))
         return Node(
             bound=-math.inf,
-            region=Region(0.0, _most_pretraining(problem, 0.0, most_m, 1.0, low), 1.0, most_n, low, limits.delay),
+            region=Region(0.0, most_pretraining(problem, 0.0, most_m, 1.0, low), 1.0, most_n, low, limits.delay),
             weights=(choice.least_weight, 1.0),
             reach=(0, len(self.levels) - 1),
             state=np.zeros(len(choice)),
@@ -187,10 +169,10 @@ class SubsetSearch:
         s1 = max(s1, float(self.least[inside].max(initial=0.0)))
         per_m = server.cycles / server.clock_max
         s2 = min(s2, (limits.delay - m1 * per_m) / n1 - overhead)
-        if s2 < s1 * (1.0 - 1e-12) or not _server_pays(problem, m1, n1, s1):
+        if s2 < s1 * (1.0 - 1e-12) or not server_pays(problem, m1, n1, s1):
             return None
         s2 = max(s1, s2)
-        m2 = _most_pretraining(problem, m1, m2, n1, s1)
+        m2 = most_pretraining(problem, m1, m2, n1, s1)
         n2 = min(n2, float(math.floor((limits.delay - m1 * per_m) / (s1 + overhead) * (1.0 + 1e-9))))
         if n2 < n1:
             return None
@@ -330,7 +312,7 @@ class SubsetSearch:
         }
         widest = max(widths, key=lambda key: widths[key])
         if widths[widest] > _COARSE:
-            return self._halves(widest, node)
+            return halves(widest, node, self.levels)
         gains = {
             "m": bound(m1=m, m2=m) - study.bound if region.m2 > region.m1 else 0.0,
             "n": bound(n1=n, n2=n) - study.bound if region.n2 > region.n1 else 0.0,
@@ -345,39 +327,8 @@ class SubsetSearch:
             gains["reach"] = study.n * per_down * farther / weight
         kind = max(gains, key=lambda key: gains[key])
         if gains[kind] < 0.1 * (self.target - node.bound):
-            return self._by_device(node, critical)
-        return self._halves(kind, node)
-
-    def _by_device(self, node: Node, critical: int) -> list[Node]:
-        """With and without a device: the critical one, or else the heaviest free one."""
-        free = np.flatnonzero(node.state == FREE)
-        k = critical if critical in free else int(free[np.argmax(self.choice.alpha[free])])
-        parts = []
-        for decided in (IN, OUT):
-            state = node.state.copy()
-            state[k] = decided
-            parts.append(replace(node, state=state))
-        return parts
-
-    def _halves(self, kind: str, node: Node) -> list[Node]:
-        region, (w1, w2), (first, last) = node.region, node.weights, node.reach
-        if kind == "reach":
-            middle = float(np.sqrt(self.levels[first] * self.levels[last]))
-            at = int(np.clip(np.searchsorted(self.levels, middle), first + 1, last))
-            return [replace(node, reach=(first, at - 1)), replace(node, reach=(at, last))]
-        if kind == "w":
-            middle = math.sqrt(w1 * w2)
-            return [replace(node, weights=(w1, middle)), replace(node, weights=(middle, w2))]
-        if kind == "s":
-            middle = math.sqrt(region.s1 * region.s2)
-            parts = (region._replace(s2=middle), region._replace(s1=middle))
-        elif kind == "m":
-            middle = float(between(int(region.m1), int(region.m2)))
-            parts = (region._replace(m2=middle), region._replace(m1=middle + 1.0))
-        else:
-            middle = float(between(int(region.n1), int(region.n2)))
-            parts = (region._replace(n2=middle), region._replace(n1=middle + 1.0))
-        return [replace(node, region=part) for part in parts]
+            return by_device(node, critical, alpha)
+        return halves(kind, node, self.levels)
 
 
 def planned_bound(
@@ -396,21 +347,3 @@ def planned_bound(
         if search.proven > -math.inf or search.late:
             break
     return search.proven, None if search.best is known else search.best, search.late
-
-
-def _server_pays(problem: Problem, m: float, n: float, span: float) -> bool:
-    """Whether the server can pay and time `m` rounds of one sample beside `n` rounds of fine-tuning."""
-    return m <= 0.0 or bool(most_server_batch(problem, Region(m, m, n, n, span, span)) >= 1.0)
-
-
-def _most_pretraining(problem: Problem, low: float, high: float, n: float, span: float) -> float:
-    """The most rounds in [low, high] that the server can pay; it can pay `low`."""
-    if _server_pays(problem, high, n, span):
-        return high
-    while high - low > 1.0:
-        middle = float(math.floor(0.5 * (low + high)))
-        if _server_pays(problem, middle, n, span):
-            low = middle
-        else:
-            high = middle
-    return low

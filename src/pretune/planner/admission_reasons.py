@@ -23,10 +23,11 @@ _RELIEF = 1e9
 class Dropped:
     """A device that is left out.
 
-    `limited_by`: airtime, clock, battery or worth - the limit without which (an upload and a broadcast that take no time;
-    a processor that takes none; no battery limit) it would cost least, or `worth` where none would make the device worth taking;
-    None where that was not worked out. `objective_with` is the objective with it taken in beside the admitted ones, at
-    real batches; None where no plan fits then. `gain` is how much lower the objective is without it, as a share.
+    `limited_by`: airtime, clock or battery - the limit without which (an upload and a broadcast that take no time; a
+    processor that takes none; no battery limit) it would cost least - or `worth` where the device would not be worth
+    taking without any one of them; None where that was not worked out. `objective_with` is the objective with it taken
+    in beside the admitted ones, at real batches; None where no plan fits then. `gain` is how much lower the objective
+    is without it, as a share.
     """
 
     name: str

@@ -1,0 +1,85 @@
+"""A part of all subsets and rounds, and the ways to cut it in two."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pretune.physics.types import Floats
+from pretune.planner.boxes import between
+from pretune.planner.kernels.admission import FREE, IN, OUT, Cell
+from pretune.planner.kernels.priced import Region, most_server_batch
+from pretune.planner.problem import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A part of all subsets and rounds; `state` has shape (K,) and is never changed in place."""
+
+    bound: float
+    region: Region
+    weights: tuple[float, float]
+    reach: tuple[int, int]
+    """Which of the distinct broadcasts, nearest first, the farthest admitted device may need."""
+    state: Floats
+    prices: tuple[float, float]
+    """lambda per joule, and what a second is worth in joules."""
+
+    @property
+    def cell(self) -> Cell:
+        """Span and weight, as the kernels take them."""
+        return Cell(self.region.s1, self.region.s2, *self.weights)
+
+
+def by_device(node: Node, critical: int, alpha: Floats) -> list[Node]:
+    """With and without a device: the critical one, or else the heaviest free one."""
+    free = np.flatnonzero(node.state == FREE)
+    k = critical if critical in free else int(free[np.argmax(alpha[free])])
+    parts = []
+    for decided in (IN, OUT):
+        state = node.state.copy()
+        state[k] = decided
+        parts.append(replace(node, state=state))
+    return parts
+
+
+def halves(kind: str, node: Node, levels: Floats) -> list[Node]:
+    """Two halves of one side: m, n (rounds), s (span), w (weight) or reach (of `levels`, the distinct broadcasts)."""
+    region, (w1, w2), (first, last) = node.region, node.weights, node.reach
+    if kind == "reach":
+        middle = float(np.sqrt(levels[first] * levels[last]))
+        at = int(np.clip(np.searchsorted(levels, middle), first + 1, last))
+        return [replace(node, reach=(first, at - 1)), replace(node, reach=(at, last))]
+    if kind == "w":
+        middle = math.sqrt(w1 * w2)
+        return [replace(node, weights=(w1, middle)), replace(node, weights=(middle, w2))]
+    if kind == "s":
+        middle = math.sqrt(region.s1 * region.s2)
+        parts = (region._replace(s2=middle), region._replace(s1=middle))
+    elif kind == "m":
+        middle = float(between(int(region.m1), int(region.m2)))
+        parts = (region._replace(m2=middle), region._replace(m1=middle + 1.0))
+    else:
+        middle = float(between(int(region.n1), int(region.n2)))
+        parts = (region._replace(n2=middle), region._replace(n1=middle + 1.0))
+    return [replace(node, region=part) for part in parts]
+
+
+def server_pays(problem: Problem, m: float, n: float, span: float) -> bool:
+    """Whether the server can pay and time `m` rounds of one sample beside `n` rounds of fine-tuning."""
+    return m <= 0.0 or bool(most_server_batch(problem, Region(m, m, n, n, span, span)) >= 1.0)
+
+
+def most_pretraining(problem: Problem, low: float, high: float, n: float, span: float) -> float:
+    """The most rounds in [low, high] that the server can pay; it can pay `low`."""
+    if server_pays(problem, high, n, span):
+        return high
+    while high - low > 1.0:
+        middle = float(math.floor(0.5 * (low + high)))
+        if server_pays(problem, middle, n, span):
+            low = middle
+        else:
+            high = middle
+    return low
