@@ -100,13 +100,16 @@ def admit(
         throw: raise `Infeasible` where no subset has a plan; otherwise return the admission that says so.
 
     Raises:
-        InputError: an option can't be used, or no subset with `min_weight` was found that fits.
+        InputError: an option can't be used, the scenario asks for a schedule, or no subset with `min_weight` was found
+            that fits.
         Infeasible: proven that nothing fits, whatever the subset, and `throw` is true.
     """
     if not (math.isfinite(tolerance) and 0.0 < tolerance < 1.0):
         raise InputError.field("tolerance", tolerance, "a number above 0 and below 1")
     if time_limit is not None and not (math.isfinite(time_limit) and time_limit > 0.0):
         raise InputError.field("time_limit", time_limit, "a positive number of seconds")
+    if scenario.schedule > 1:
+        raise InputError.field("schedule", scenario.schedule, "1: admission plans constant batches")
     choice = Choice.of(scenario, min_weight)
     began = time.monotonic()
     ends = [math.inf if time_limit is None else began + share * time_limit for share in _SHARES]

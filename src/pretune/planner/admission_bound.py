@@ -18,11 +18,20 @@ import numpy as np
 from pretune.physics.types import Floats
 from pretune.planner.admission_candidates import Candidates, shares_at
 from pretune.planner.admission_fleet import Choice, Mask
-from pretune.planner.admission_node import Node, by_device, halves, most_pretraining, server_pays
-from pretune.planner.boxes import between
+from pretune.planner.admission_node import Node, between, by_device, halves, most_pretraining, server_batch, server_pays
 from pretune.planner.infeasible import STAGES, fits_one_round
-from pretune.planner.kernels.admission import FREE, IN, OUT, Cell, Offer, brackets, offer_of, subset_bound
-from pretune.planner.kernels.priced import Region, most_batches
+from pretune.planner.kernels.admission import (
+    FREE,
+    IN,
+    OUT,
+    Cell,
+    Offer,
+    brackets,
+    offer_of,
+    subset_batches,
+    subset_bound,
+)
+from pretune.planner.kernels.priced import Region
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.problem import Problem
 from pretune.planner.search import Search
@@ -127,11 +136,14 @@ class SubsetSearch:
         if most_n < 1.0:
             return None
         low = float(self.least.min())
+        nobody = np.zeros(len(choice), dtype=np.bool_)
         per_m = problem.server.cycles / problem.server.clock_max
         most_m = float(math.floor(min(limits.delay / per_m * (1.0 + 1e-9), 2.0**53)))
         return Node(
             bound=-math.inf,
-            region=Region(0.0, most_pretraining(problem, 0.0, most_m, 1.0, low), 1.0, most_n, low, limits.delay),
+            region=Region(
+                0.0, most_pretraining(problem, 0.0, most_m, 1.0, low, nobody), 1.0, most_n, low, limits.delay
+            ),
             weights=(choice.least_weight, 1.0),
             reach=(0, len(self.levels) - 1),
             state=np.zeros(len(choice)),
@@ -161,23 +173,24 @@ class SubsetSearch:
         m1, m2, n1, n2, s1, s2 = node.region
         far = choice.down_s > self.levels[node.reach[1]]
         inside = node.state == IN
-        limits = choice.limits(float(self.levels[node.reach[0]]), float(choice.uploads[inside].sum()))
+        limits = choice.limits(float(self.levels[node.reach[0]]))
         problem = choice.problem._replace(limits=limits)
-        server, overhead = problem.server, limits.down_s + limits.up_s
+        up_s = float(choice.uploads[inside].sum())
+        server, overhead = problem.server, limits.down_s + up_s
         if np.any(far & inside):
             return None
         s1 = max(s1, float(self.least[inside].max(initial=0.0)))
         per_m = server.cycles / server.clock_max
         s2 = min(s2, (limits.delay - m1 * per_m) / n1 - overhead)
-        if s2 < s1 * (1.0 - 1e-12) or not server_pays(problem, m1, n1, s1):
+        if s2 < s1 * (1.0 - 1e-12) or not server_pays(problem, m1, n1, s1, inside):
             return None
         s2 = max(s1, s2)
-        m2 = most_pretraining(problem, m1, m2, n1, s1)
+        m2 = most_pretraining(problem, m1, m2, n1, s1, inside)
         n2 = min(n2, float(math.floor((limits.delay - m1 * per_m) / (s1 + overhead) * (1.0 + 1e-9))))
         if n2 < n1:
             return None
         region = Region(m1, m2, n1, n2, s1, s2)
-        caps = most_batches(problem, region)
+        caps = subset_batches(problem, region, up_s)
         if np.any(caps[inside] < 1.0):
             return None
         state = np.where(far | ((node.state == FREE) & (caps < 1.0)), OUT, node.state)
@@ -217,7 +230,8 @@ class SubsetSearch:
         study = Study(bound=-math.inf, offer=offer, mu=0.0, n=n, span=span, weight=weight, prices=prices)
         cost, order = self._ranked(node, problem, caps, study)
         mu = self._weight_price(node, cost, order, study)
-        bound, mu = subset_bound(problem, offer, region, cell, choice.alpha, node.state, caps, weight, mu, True)
+        most = server_batch(problem, region, node.state == IN)
+        bound, mu = subset_bound(problem, offer, region, cell, choice.alpha, node.state, caps, most, weight, mu, True)
         return replace(study, bound=float(bound), mu=float(mu))
 
     def _best_prices(self, node: Node, problem: Problem, caps: Floats) -> Study:
@@ -291,18 +305,16 @@ class SubsetSearch:
     def _cut(self, node: Node, problem: Problem, caps: Floats, study: Study, mask: Mask, critical: int) -> list[Node]:
         """Two halves of a node, of the side that loses most of the bound; or with and without a device."""
         region, cell, alpha = node.region, node.cell, self.choice.alpha
-        m = float(between(int(region.m1), int(region.m2) + 1))
-        n = float(between(int(region.n1), int(region.n2) + 1))
+        m = between(region.m1, region.m2 + 1.0)
+        n = between(region.n1, region.n2 + 1.0)
         s, w = math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2)
 
         def bound(**ends: float) -> float:
             rounds = region._replace(**{key: value for key, value in ends.items() if key[0] != "w"})
             part = Cell(rounds.s1, rounds.s2, ends.get("w1", cell.w1), ends.get("w2", cell.w2))
-            return float(
-                subset_bound(
-                    problem, study.offer, rounds, part, alpha, node.state, caps, study.weight, study.mu, False
-                )[0]
-            )
+            most = server_batch(problem, rounds, node.state == IN)
+            given = (problem, study.offer, rounds, part, alpha, node.state, caps, most)
+            return float(subset_bound(*given, study.weight, study.mu, False)[0])
 
         widths = {
             "m": math.log((region.m2 + 1.0) / (region.m1 + 1.0)),

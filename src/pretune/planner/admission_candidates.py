@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from pretune.physics.types import Floats
 from pretune.planner.admission_fleet import Choice, Mask
-from pretune.planner.kernels.admission import brackets, offer_of
+from pretune.planner.kernels.admission import brackets, offer_of, subset_batches
 from pretune.planner.kernels.fixed import SOLVED, Point, new_point, solve_fixed
 from pretune.planner.kernels.fleet import least_device_span, round_at
-from pretune.planner.kernels.priced import Region, most_batches, price
+from pretune.planner.kernels.priced import Region, price
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.problem import Batches, Devices, Problem
 from pretune.planner.whole import Decision, round_batches
@@ -314,7 +314,7 @@ def scan(choice: Choice, lam: float, omega: float, rounds: Rounds, near: Mask) -
     reaches = np.unique(np.quantile(choice.down_s, (0.1, 0.3, 0.5, 0.7, 0.85, 1.0)))
     best: dict[float, tuple[float, Mask]] = {}
     for span in np.geomspace(fastest.min() * 1.001, longest, _SPANS).tolist():
-        high = most_batches(problem, Region(m, m, n, n, span, span))
+        high = subset_batches(problem, Region(m, m, n, n, span, span), 0.0)
         batches = problem.batches._replace(high=high)
         weight = float(alpha[near].sum())
         for _ in range(2):
@@ -355,7 +355,7 @@ def neighbours(choice: Choice, found: Found) -> Iterator[Mask]:
     problem, alpha = choice.problem, choice.alpha
     m, n = map(float, found.rounds)
     psi = coefficients(problem.criterion, m, n)[3]
-    high = most_batches(problem, Region(m, m, n, n, found.span, found.span))
+    high = subset_batches(problem, Region(m, m, n, n, found.span, found.span), 0.0)
     weight = float(alpha[found.mask].sum())
     shares, ratios = shares_at(
         choice, problem.batches._replace(high=high), found.lam, found.omega, (m, n), found.span, weight

@@ -27,7 +27,7 @@ class Choice:
 
     scenario: Scenario
     problem: Problem
-    """The whole fleet's, but without time for anyone's upload (`up_s`): who uploads is not decided."""
+    """The whole fleet's."""
     alpha: Floats
     """Original weights."""
     down_s: Floats
@@ -54,7 +54,6 @@ class Choice:
             radio.noise_psd_w_per_hz,
         )
         alpha = np.array(fleet.weight) / fleet.weight.sum()
-        problem = problem._replace(limits=problem.limits._replace(up_s=0.0))
         return Choice(scenario=scenario, problem=problem, alpha=alpha, down_s=down_s, min_weight=min_weight)
 
     def __len__(self) -> int:
@@ -75,10 +74,10 @@ class Choice:
         d = self.problem.devices
         return d.span / d.exponent_max if self.problem.limits.tdma else np.zeros(len(self))
 
-    def limits(self, down_s: float, up_s: float = 0.0) -> Limits:
-        """The budgets with a broadcast of so many seconds, and uploads that take turns for at least `up_s`."""
+    def limits(self, down_s: float) -> Limits:
+        """The budgets with a broadcast of so many seconds."""
         power = float(self.scenario.server.transmit_power_w)
-        return self.problem.limits._replace(down_s=float(down_s), down_j=power * float(down_s), up_s=float(up_s))
+        return self.problem.limits._replace(down_s=float(down_s), down_j=power * float(down_s))
 
     def subset(self, mask: Mask) -> Problem:
         """The planning problem of the devices in `mask`, their weights grown in proportion."""
@@ -87,7 +86,7 @@ class Choice:
         batches = self.problem.batches
         return self.problem._replace(
             devices=devices._replace(variance=devices.variance / share**2),
-            limits=self.limits(float(self.down_s[mask].max()), float(self.uploads[mask].sum())),
+            limits=self.limits(float(self.down_s[mask].max())),
             batches=batches._replace(low=batches.low[mask], high=batches.high[mask]),
         )
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pretune.physics.types import Floats
-from pretune.planner.boxes import between
+from pretune.planner.admission_fleet import Mask
 from pretune.planner.kernels.admission import FREE, IN, OUT, Cell
 from pretune.planner.kernels.priced import Region, most_server_batch
-from pretune.planner.problem import Problem
+from pretune.planner.problem import Devices, Problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,26 +59,37 @@ def halves(kind: str, node: Node, levels: Floats) -> list[Node]:
         middle = math.sqrt(region.s1 * region.s2)
         parts = (region._replace(s2=middle), region._replace(s1=middle))
     elif kind == "m":
-        middle = float(between(int(region.m1), int(region.m2)))
+        middle = between(region.m1, region.m2)
         parts = (region._replace(m2=middle), region._replace(m1=middle + 1.0))
     else:
-        middle = float(between(int(region.n1), int(region.n2)))
+        middle = between(region.n1, region.n2)
         parts = (region._replace(n2=middle), region._replace(n1=middle + 1.0))
     return [replace(node, region=part) for part in parts]
 
 
-def server_pays(problem: Problem, m: float, n: float, span: float) -> bool:
+def between(a: float, b: float) -> float:
+    """A whole number in [a, b - 1] near the geometric mean; `a` where the range holds no more."""
+    return max(min(float(math.floor(math.sqrt((a + 1.0) * (b + 1.0)))) - 1.0, b - 1.0), a)
+
+
+def server_batch(problem: Problem, region: Region, inside: Mask) -> float:
+    """The largest whole server batch in a region when the devices `inside` take part, and maybe others."""
+    certain = problem._replace(devices=Devices(*(column[inside] for column in problem.devices)))
+    return float(most_server_batch(certain, region))
+
+
+def server_pays(problem: Problem, m: float, n: float, span: float, inside: Mask) -> bool:
     """Whether the server can pay and time `m` rounds of one sample beside `n` rounds of fine-tuning."""
-    return m <= 0.0 or bool(most_server_batch(problem, Region(m, m, n, n, span, span)) >= 1.0)
+    return m <= 0.0 or server_batch(problem, Region(m, m, n, n, span, span), inside) >= 1.0
 
 
-def most_pretraining(problem: Problem, low: float, high: float, n: float, span: float) -> float:
+def most_pretraining(problem: Problem, low: float, high: float, n: float, span: float, inside: Mask) -> float:
     """The most rounds in [low, high] that the server can pay; it can pay `low`."""
-    if server_pays(problem, high, n, span):
+    if server_pays(problem, high, n, span, inside):
         return high
     while high - low > 1.0:
         middle = float(math.floor(0.5 * (low + high)))
-        if server_pays(problem, middle, n, span):
+        if server_pays(problem, middle, n, span, inside):
             low = middle
         else:
             high = middle

@@ -85,8 +85,7 @@ def _relieved(choice: Choice, more: Mask, k: int) -> Iterator[tuple[str, Problem
 
     span = d.span.copy()
     span[at] /= _RELIEF
-    up_s = problem.limits.up_s - (1.0 - 1.0 / _RELIEF) * float(choice.uploads[k])
-    near = choice.limits(float(choice.down_s[others].max(initial=0.0)), max(up_s, 0.0))
+    near = choice.limits(float(choice.down_s[others].max(initial=0.0)))
     yield "airtime", problem._replace(devices=d._replace(span=span), limits=near)
     cycles = d.cycles.copy()
     cycles[at] /= _RELIEF

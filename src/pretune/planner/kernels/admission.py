@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 
 from pretune.physics.types import Floats
-from pretune.planner.kernels.priced import Region, cheapest, most_server_batch
+from pretune.planner.kernels.priced import Region, cheapest, most_batch
 from pretune.planner.kernels.rounds import TRAJECTORY, coefficients
 from pretune.planner.kernels.scalar import TINY, clock_at, sample_cost, upload_exponent
 from pretune.planner.problem import Problem
@@ -137,11 +137,27 @@ def _sums(
 
 
 @njit(cache=True, error_model="numpy")
-def rounds_bound(problem: Problem, offer: Offer, region: Region, bill1: float, bill2: float) -> float:
+def subset_batches(problem: Problem, region: Region, up_s: float) -> Floats:
+    """The largest whole batches of each device in a region, shape (K,), whoever else takes part.
+
+    TDMA: as `kernels.priced.most_batches`, but only `up_s` seconds are known to go to uploads at least.
+    """
+    limits, server = problem.limits, problem.server
+    least = region.m1 * server.cycles * problem.batches.server_low / server.clock_max
+    longest = (limits.delay - least) / region.n1 - limits.down_s - up_s
+    most = np.empty(problem.batches.high.size)
+    for k in range(most.size):
+        most[k] = most_batch(problem, k, min(longest, region.s2), longest - region.s1, region.n1)
+    return most
+
+
+@njit(cache=True, error_model="numpy")
+def rounds_bound(problem: Problem, offer: Offer, region: Region, most: float, bill1: float, bill2: float) -> float:
     """The bound over a region of rounds, given what `region.n1` and `region.n2` fine-tuning rounds cost at least.
 
     The bills have to be those of one set of subsets, spans and batches: then the bill is concave in the rounds and lies
-    above its chord. The rest is as for one subset (`kernels.rounds.bound_over`). Assumes ``n1 >= 1``.
+    above its chord. `most` is the largest server batch. The rest is as for one subset (`kernels.rounds.bound_over`).
+    Assumes ``n1 >= 1``.
 
     trajectory: numerator and weight are linear in either stage's rounds (or concave), their quotient is least at a
     corner. final: phi is replaced by its tangent plane (it is convex where the gap exceeds the floor that the shift
@@ -149,7 +165,6 @@ def rounds_bound(problem: Problem, offer: Offer, region: Region, bill1: float, b
     """
     c = problem.criterion
     m1, m2, n1, n2 = region.m1, region.m2, region.n1, region.n2
-    most = most_server_batch(problem, region)
     budget = offer.energy * problem.limits.energy + offer.delay * problem.limits.delay
     if m1 > 0.0 and most < problem.batches.server_low:
         return math.inf
@@ -190,13 +205,15 @@ def subset_bound(
     alpha: Floats,
     state: Floats,
     caps: Floats,
+    most: float,
     centre: float,
     mu: float,
     search: bool,
 ) -> tuple[float, float]:
     """The bound over a region of rounds and a cell for every subset that `state` allows, and its price of weight.
 
-    `state` holds OUT, FREE or IN for each device, `caps` the largest whole batches, `centre` is W0. The bound is
+    `state` holds OUT, FREE or IN for each device, `caps` the largest whole batches, `most` the server's, `centre`
+    is W0. The bound is
     concave in the price of weight; `search`: improve it from `mu` on instead of taking `mu` as it is.
     """
     centre = max(centre, 0.7 * cell.w2)
@@ -219,7 +236,7 @@ def subset_bound(
             bill2 = bill1
             if region.n2 > region.n1:
                 bill2 = _sums(problem, offer, corners2, region.n2, cell, alpha, state, trial)
-            value = rounds_bound(problem, offer, region, bill1, bill2)
+            value = rounds_bound(problem, offer, region, most, bill1, bill2)
             if value > best:
                 best, mu, moved = value, trial, True
                 break
