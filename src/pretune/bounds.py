@@ -17,15 +17,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from pretune.convergence.criteria import ConvergenceCriterion, Final, criterion_of, device_noise
+from pretune.convergence.criteria import ConvergenceCriterion, criterion_of, device_noise
+from pretune.corners import least_over
+from pretune.curve import Curve
 from pretune.errors import InputError
 from pretune.physics import cost, link
 from pretune.physics.types import Floats
 from pretune.scenario import Access, Scenario
+from pretune.uploads import upload_cost
 
 SAME = 1e-9
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
@@ -51,7 +55,7 @@ class System:
         """Whether uploads take turns."""
         return self.scenario.radio.access is Access.TDMA
 
-    @property
+    @cached_property
     def up_s(self) -> float:
         """Seconds that all uploads take at the least where they take turns; zero where they don't."""
         return float((self.span / self.exponent_max).sum()) if self.tdma else 0.0
@@ -76,6 +80,8 @@ class Priced:
     three ratios: the device's own, the one up to that batch, the one above it. Shape (D, 10), or (B, D, 10)."""
     home: tuple[float, float, float]
     """The rounds of both stages and the span where the set was found: a hint where to try it, no part of the proof."""
+    curve: Curve | None = None
+    """For large fleets, in place of the sample costs: what samples and noise cost together."""
 
 
 Boxes = Floats
@@ -114,33 +120,10 @@ def sample_cost(omega: Floats, cycles: Floats, capacitance: Floats, clock_max: F
     return np.where(free, 0.0, cycles * (capacitance * safe**2 + (static + omega) / safe))
 
 
-def upload_cost(paid: Floats, noise: Floats, span: Floats, exponent_max: Floats) -> Floats:
-    """``min over t of noise t (e^(span/t) - 1) + paid t``, from below: what an upload costs at `paid` per second.
-
-    Solved in ``x = span / t`` by bisection and Newton; the function is convex in `t`, so its tangent at the point
-    found, over all feasible `t` up to where the cost is certainly higher, is a bound that needs no exactness.
-    """
-    target = paid / noise
-    low, high = np.zeros_like(noise), exponent_max.copy()
-    for _ in range(200):
-        x = 0.5 * (low + high)
-        above = x * np.exp(x) - np.expm1(x) > target
-        high = np.where(above, x, high)
-        low = np.where(above, low, x)
-    x = 0.5 * (low + high)
-    at_limit = exponent_max * np.exp(exponent_max) - np.expm1(exponent_max) <= target
-    x = np.where(at_limit, exponent_max, x)
-    idle = x <= 1e-12
-    safe = np.where(idle, 1.0, x)
-    found = span * (noise * np.expm1(safe) + paid) / safe
-    # nothing paid for time: the least energy is noise * span, reached as the time grows without end
-    return np.where(idle, noise * span, found)
-
-
 def priced(system: System, entry: Mapping[str, Any]) -> Priced:
     """The costs that a certificate's price set implies."""
     scenario = system.scenario
-    fleet, server, budget = scenario.devices, scenario.server, scenario.budget
+    fleet, budget = scenario.devices, scenario.budget
     lam = number(entry, "energy")
     omega = number(entry, "omega")
     shares = column(entry, "shares", len(fleet), 0.0)
@@ -156,17 +139,10 @@ def priced(system: System, entry: Mapping[str, Any]) -> Priced:
     if np.any(limited & ~np.isfinite(fleet.battery_j)):
         raise InputError("plan.certificate: prices a battery that the scenario does not limit")
     batteries = float(((ratios - 1.0)[limited] * fleet.battery_j[limited]).sum())
-    server_cost = sample_cost(
-        np.array([omega]),
-        np.array([system.server_cycles]),
-        np.array([server.capacitance]),
-        np.array([server.max_clock_hz]),
-        np.array([server.static_power_w]),
-    )
     return Priced(
         energy=lam,
         delay=lam * omega,
-        server_cost=lam * float(server_cost[0]),
+        server_cost=lam * server_cost_of(system, omega),
         sample_costs=lam * costs,
         round_cost=lam * (system.down_j + omega * system.down_s + float(uploads.sum())),
         slack=lam * (omega - float(shares.sum())),
@@ -214,6 +190,13 @@ def _halves(
     return rows
 
 
+def server_cost_of(system: System, omega: float) -> float:
+    """Joules that a sample costs at the server when a second is worth `omega`."""
+    server = system.scenario.server
+    numbers = (omega, system.server_cycles, server.capacitance, server.max_clock_hz, server.static_power_w)
+    return float(sample_cost(*(np.array([value]) for value in numbers))[0])
+
+
 def home_of(entry: Mapping[str, Any]) -> tuple[float, float, float]:
     """Where a price set says it was found.
 
@@ -257,7 +240,7 @@ def column(entry: Mapping[str, Any], key: str, count: int, default: float) -> Fl
     return found
 
 
-def _cheapest(noise: Floats, unit_cost: Floats, high: Floats, low: Floats | float = 1.0) -> Floats:
+def cheapest(noise: Floats, unit_cost: Floats, high: Floats, low: Floats | float = 1.0) -> Floats:
     """``min over whole b in [low, high] of noise/b + cost b``, element-wise."""
     with np.errstate(divide="ignore", invalid="ignore"):
         real = np.where(unit_cost > 0.0, np.sqrt(noise / unit_cost), np.where(noise > 0.0, high, 1.0))
@@ -337,30 +320,48 @@ def _most_batches(system: System, longest: Floats, spare: Floats, rounds: Floats
     return most
 
 
+def most_server(system: System, boxes: Boxes) -> Floats:
+    """The largest whole server batches that the boxes' fewest rounds and shortest spans leave time and energy for."""
+    scenario, server = system.scenario, system.scenario.server
+    m1, _, n1, _, s1, _ = boxes.T
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        time = np.maximum(scenario.budget.delay_s - n1 * (s1 + system.down_s + system.up_s), 0.0) / m1
+        joules = np.maximum(scenario.budget.energy_j - n1 * system.down_j, 0.0) / m1
+        fits = np.minimum(time * server.max_clock_hz / system.server_cycles, server_paid(system, time, joules))
+        fits = np.minimum(server.samples, np.floor(fits * (1.0 + SAME)))
+    return np.where(m1 > 0.0, fits, float(server.samples))
+
+
+def longest_span(system: System, boxes: Boxes) -> Floats:
+    """The longest spans that the boxes' fewest rounds leave within the delay; infinity without fine-tuning."""
+    m1, n1 = boxes[:, 0], boxes[:, 2]
+    least = m1 * system.server_cycles / system.scenario.server.max_clock_hz
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        left = (system.scenario.budget.delay_s - least) / n1 - system.down_s - system.up_s
+    return np.where(n1 > 0.0, left, np.inf)
+
+
+def server_bills(prices: Priced, server_high: Floats) -> Callable[[Floats, Floats], Floats]:
+    """The least that m pre-training rounds cost, as a function of (m, psi0)."""
+    high = np.maximum(server_high, 1.0)
+    return lambda m, psi0: np.where(m > 0.0, cheapest(psi0, m * prices.server_cost, high), 0.0)
+
+
 def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     """What the prices prove for every pair of rounds of each box except (0, 0); infinity where a box holds no plan.
 
     Shape (B, 6) in, shape (B,) out.
     """
-    scenario = system.scenario
-    fleet, server, delay = scenario.devices, scenario.server, scenario.budget.delay_s
-    m1, m2, n1, n2, s1, s2 = boxes.T
+    fleet = system.scenario.devices
+    m1, _, n1, n2, s1, s2 = boxes.T
+    server_high, whole = most_server(system, boxes), longest_span(system, boxes)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        time = np.maximum(delay - n1 * (s1 + system.down_s + system.up_s), 0.0) / m1
-        joules = np.maximum(scenario.budget.energy_j - n1 * system.down_j, 0.0) / m1
-        fits = np.minimum(time * server.max_clock_hz / system.server_cycles, server_paid(system, time, joules))
-        fits = np.minimum(server.samples, np.floor(fits * (1.0 + SAME)))
-        server_high = np.where(m1 > 0.0, fits, float(server.samples))
-        least = m1 * system.server_cycles / server.max_clock_hz
-        whole = np.where(n1 > 0.0, (delay - least) / n1 - system.down_s - system.up_s, np.inf)
         most = _most_batches(system, np.minimum(s2, whole), whole - s1, n1)
         most = np.floor(most * (1.0 + SAME))
         high = np.minimum(fleet.samples, np.where((n1 > 0.0)[:, None], most, np.inf))
     empty = (server_high < 1.0) | np.any(high < 1.0, axis=1)
-    server_high, high = np.maximum(server_high, 1.0), np.maximum(high, 1.0)
-
-    def server_bill(m: Floats, psi0: Floats) -> Floats:
-        return np.where(m > 0.0, _cheapest(psi0, m * prices.server_cost, server_high), 0.0)
+    high = np.maximum(high, 1.0)
+    server_bill = server_bills(prices, server_high)
 
     limited = np.flatnonzero(np.isfinite(fleet.battery_j))
     split = bool(np.any(np.isfinite(prices.halves[..., 0])))
@@ -368,30 +369,13 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     home_psi = system.criterion.at(m1, home_n).psi
 
     def fleet_bill(n: Floats, psi: Floats) -> Floats:
-        samples = _cheapest(psi[:, None] * system.variance, n[:, None] * prices.sample_costs, high).sum(axis=1)
+        samples = cheapest(psi[:, None] * system.variance, n[:, None] * prices.sample_costs, high).sum(axis=1)
         if split:
             variance, most = system.variance[limited], high[:, limited]
             samples = samples + _sides(variance, prices.halves, most, (n, psi), (home_n, home_psi)).sum(axis=1)
         return np.where(n > 0.0, n * (prices.round_cost + prices.slack * s1) + samples, 0.0)
 
-    def at(m: Floats, n: Floats) -> Floats:
-        c = system.criterion.at(m, n)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            value = (c.phi + server_bill(m, c.psi0) + fleet_bill(n, c.psi) - prices.budget) / c.weight
-        return np.where((m > 0.0) | (n > 0.0), value, np.inf)
-
-    criterion = system.criterion
-    single = (m1 == m2) & (n1 == n2)
-    # at fixed prices numerator and weight of trajectory are linear in the rounds: the quotient is least at a corner
-    corners = [at(m1, n1), at(m2, n1), at(m1, n2), at(m2, n2)]
-    origin = (m1 == 0.0) & (n1 == 0.0)
-    corners += [
-        np.where(origin & (m2 >= 1.0), at(np.minimum(m2, 1.0), n1), np.inf),
-        np.where(origin & (n2 >= 1.0), at(m1, np.minimum(n2, 1.0)), np.inf),
-    ]
-    value = np.min(corners, axis=0)
-    if isinstance(criterion, Final):
-        value = np.where(single, value, _final_bound(criterion, boxes, server_bill, fleet_bill) - prices.budget)
+    value = least_over(system.criterion, boxes, server_bill, fleet_bill, prices.budget)
     return np.where(empty, np.inf, value)
 
 
@@ -407,7 +391,7 @@ def _sides(
     def bill(which: int, point: tuple[Floats, Floats], low: Floats | float, top: Floats) -> Floats:
         n, psi = point[0][:, None], point[1][:, None]
         sample, upload, worth = (halves[..., 1 + 3 * which + column] for column in range(3))
-        return _cheapest(psi * variance, n * sample, top, low) + n * upload - worth
+        return cheapest(psi * variance, n * sample, top, low) + n * upload - worth
 
     def side(which: int, low: Floats | float, top: Floats) -> Floats:
         own = bill(which, home, low, top) > bill(0, home, low, top)
@@ -419,34 +403,3 @@ def _sides(
     above = np.where(reached, side(2, start, np.maximum(high, start)), np.inf)
     added: Floats = np.minimum(below, above) - bill(0, at, 1.0, high)
     return added
-
-
-def _final_bound(
-    criterion: Final,
-    boxes: Boxes,
-    server_bill: Callable[[Floats, Floats], Floats],
-    fleet_bill: Callable[[Floats, Floats], Floats],
-) -> Floats:
-    """Criterion `final` over boxes: corner values; or, better, phi's tangent plane and the bills' chords.
-
-    phi is convex in the rounds where the gap is at least the floor that the shift leaves; the bills are concave in
-    the rounds of their stage; the server's bill falls with the fine-tuning rounds, so it is taken at the last.
-    """
-    m1, m2, n1, n2 = boxes.T[:4]
-    c11, c12 = criterion.at(m1, n1), criterion.at(m1, n2)
-    c21, c22 = criterion.at(m2, n1), criterion.at(m2, n2)
-    server1, server2 = server_bill(m1, c12.psi0), server_bill(m2, c22.psi0)
-    fleet1, fleet2 = fleet_bill(n1, c11.psi), fleet_bill(n2, c22.psi)
-    value = np.min([c11.phi, c12.phi, c21.phi, c22.phi], axis=0)
-    value = value + np.minimum(server1, server2) + np.minimum(fleet1, fleet2)
-    if criterion.gap >= criterion.shift_floor and criterion.log_r > -50.0 and criterion.log_q > -50.0:
-        m0, n0 = 0.5 * (m1 + m2), 0.5 * (n1 + n2)
-        keep1 = np.exp(criterion.log_q * n0)
-        both = np.exp(criterion.log_r * m0) * keep1 * (criterion.gap - criterion.shift_floor)
-        middle = both + keep1 * criterion.shift_floor
-        by_m, by_n = criterion.log_r * both, criterion.log_q * middle
-        flat = middle + np.minimum(by_m * (m1 - m0) + server1, by_m * (m2 - m0) + server2)
-        flat += np.minimum(by_n * (n1 - n0) + fleet1, by_n * (n2 - n0) + fleet2)
-        value = np.maximum(value, flat)
-    least: Floats = value
-    return least

@@ -77,6 +77,8 @@ class Search:
     """Whether spans had to be cut for the bound; cutting rounds was enough otherwise."""
     starts: tuple[tuple[int, int], ...] = ()
     """Pairs of rounds to start from; by default a coarse grid."""
+    only_real: bool = False
+    """Whether to stop after the pass with real batches, without a plan."""
     real: tuple[float, tuple[int, int]] = (math.inf, (0, 0))
     """The best value with real batches, and its rounds."""
 
@@ -90,6 +92,8 @@ class Search:
         if not math.isfinite(self.real[0]):
             return
         self._cut(whole=False)
+        if self.only_real:
+            return
         self.solve(self._fewer(self.real[1]))
         if self.best is not None and self.gap <= self.tolerance:
             return

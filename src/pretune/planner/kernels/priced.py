@@ -63,26 +63,11 @@ def price(problem: Problem, lam: float, omega: float, shares: Floats, ratios: Fl
     pay for the compute phase, the uploads pay `omega` itself.
     """
     d, limits, server = problem.devices, problem.limits, problem.server
-    count = d.cycles.size
     omega = max(omega, shares.sum())
-    costs = np.empty(count)
-    per_round = limits.down_j + omega * limits.down_s
-    budget = limits.energy + omega * limits.delay
-    for k in range(count):
-        ratio = ratios[k]
-        own = shares[k] / ratio
-        clock = max(clock_at(own, d.capacitance[k], d.clock_max[k], d.static[k]), TINY)
-        costs[k] = lam * ratio * sample_cost(own, clock, d.cycles[k], d.capacitance[k], d.static[k])
-        if limits.tdma:
-            own = omega / ratio
-        paid = own + d.circuit[k]
-        if paid <= 0.0:
-            per_round += ratio * d.noise[k] * d.span[k]
-        else:
-            x = upload_exponent(paid / d.noise[k], d.exponent_max[k])
-            per_round += ratio * d.span[k] / x * (d.noise[k] * math.expm1(x) + paid)
-        if ratio > 1.0:
-            budget += (ratio - 1.0) * d.battery[k]
+    costs = np.empty(d.cycles.size)
+    uploads, batteries = price_devices(d, limits.tdma, lam, omega, shares, ratios, costs)
+    per_round = limits.down_j + omega * limits.down_s + uploads
+    budget = limits.energy + omega * limits.delay + batteries
     clock = max(clock_at(omega, server.capacitance, server.clock_max, server.static), TINY)
     cost0 = lam * sample_cost(omega, clock, server.cycles, server.capacitance, server.static)
     slack = lam * (omega - shares.sum())
@@ -99,6 +84,30 @@ def price(problem: Problem, lam: float, omega: float, shares: Floats, ratios: Fl
         np.zeros((0, 11)),
         np.zeros((0, 4)),
     )
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def price_devices(
+    d: Devices, tdma: bool, lam: float, omega: float, shares: Floats, ratios: Floats, costs: Floats
+) -> tuple[float, float]:
+    """Fill in what a sample costs at each device; returns joules that the uploads and the batteries are worth."""
+    uploads, batteries = 0.0, 0.0
+    for k in range(d.cycles.size):
+        ratio = ratios[k]
+        own = shares[k] / ratio
+        clock = max(clock_at(own, d.capacitance[k], d.clock_max[k], d.static[k]), TINY)
+        costs[k] = lam * ratio * sample_cost(own, clock, d.cycles[k], d.capacitance[k], d.static[k])
+        if tdma:
+            own = omega / ratio
+        paid = own + d.circuit[k]
+        if paid <= 0.0:
+            uploads += ratio * d.noise[k] * d.span[k]
+        else:
+            x = upload_exponent(paid / d.noise[k], d.exponent_max[k])
+            uploads += ratio * d.span[k] / x * (d.noise[k] * math.expm1(x) + paid)
+        if ratio > 1.0:
+            batteries += (ratio - 1.0) * d.battery[k]
+    return uploads, batteries
 
 
 @njit(cache=True, error_model="numpy")

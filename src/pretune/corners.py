@@ -1,0 +1,71 @@
+"""The least of a bound over boxes of rounds, from what the rounds of either stage cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pretune.convergence.criteria import ConvergenceCriterion, Final
+from pretune.physics.types import Floats
+
+Bill = Callable[[Floats, Floats], Floats]
+"""The least that rounds of a stage cost, as a function of the rounds and of their noise's coefficient."""
+
+
+def least_over(
+    criterion: ConvergenceCriterion, boxes: Floats, server_bill: Bill, fleet_bill: Bill, budget: Any
+) -> Floats:
+    """The least of ``(phi + bills - budget) / weight`` over each box (rows ``m1, m2, n1, n2, ...``) except at (0, 0)."""
+    m1, m2, n1, n2 = boxes.T[:4]
+
+    def at(m: Floats, n: Floats) -> Floats:
+        c = criterion.at(m, n)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = (c.phi + server_bill(m, c.psi0) + fleet_bill(n, c.psi) - budget) / c.weight
+        return np.where((m > 0.0) | (n > 0.0), value, np.inf)
+
+    single = (m1 == m2) & (n1 == n2)
+    # at fixed prices numerator and weight of trajectory are linear in the rounds: the quotient is least at a corner
+    corners = [at(m1, n1), at(m2, n1), at(m1, n2), at(m2, n2)]
+    origin = (m1 == 0.0) & (n1 == 0.0)
+    corners += [
+        np.where(origin & (m2 >= 1.0), at(np.minimum(m2, 1.0), n1), np.inf),
+        np.where(origin & (n2 >= 1.0), at(m1, np.minimum(n2, 1.0)), np.inf),
+    ]
+    value: Floats = np.min(corners, axis=0)
+    if isinstance(criterion, Final):
+        value = np.where(single, value, _final_bound(criterion, boxes, server_bill, fleet_bill) - budget)
+    return value
+
+
+def _final_bound(
+    criterion: Final,
+    boxes: Boxes,
+    server_bill: Bill,
+    fleet_bill: Bill,
+) -> Floats:
+    """Criterion `final` over boxes: corner values; or, better, phi's tangent plane and the bills' chords.
+
+    phi is convex in the rounds where the gap is at least the floor that the shift leaves; the bills are concave in
+    the rounds of their stage; the server's bill falls with the fine-tuning rounds, so it is taken at the last.
+    """
+    m1, m2, n1, n2 = boxes.T[:4]
+    c11, c12 = criterion.at(m1, n1), criterion.at(m1, n2)
+    c21, c22 = criterion.at(m2, n1), criterion.at(m2, n2)
+    server1, server2 = server_bill(m1, c12.psi0), server_bill(m2, c22.psi0)
+    fleet1, fleet2 = fleet_bill(n1, c11.psi), fleet_bill(n2, c22.psi)
+    value = np.min([c11.phi, c12.phi, c21.phi, c22.phi], axis=0)
+    value = value + np.minimum(server1, server2) + np.minimum(fleet1, fleet2)
+    if criterion.gap >= criterion.shift_floor and criterion.log_r > -50.0 and criterion.log_q > -50.0:
+        m0, n0 = 0.5 * (m1 + m2), 0.5 * (n1 + n2)
+        keep1 = np.exp(criterion.log_q * n0)
+        both = np.exp(criterion.log_r * m0) * keep1 * (criterion.gap - criterion.shift_floor)
+        middle = both + keep1 * criterion.shift_floor
+        by_m, by_n = criterion.log_r * both, criterion.log_q * middle
+        flat = middle + np.minimum(by_m * (m1 - m0) + server1, by_m * (m2 - m0) + server2)
+        flat += np.minimum(by_n * (n1 - n0) + fleet1, by_n * (n2 - n0) + fleet2)
+        value = np.maximum(value, flat)
+    least: Floats = value
+    return least

@@ -1,0 +1,280 @@
+"""The plan of a large fleet: rounds found on samples of it, prices and whole batches on the fleet, proof by the checker.
+
+The rounds barely depend on which devices of a kind there are: a sample of two thousand finds them within some percent,
+a larger one within some per mille, where the objective is flat. The fleet itself is solved once, at those rounds.
+The bound is proven by the very code that `pretune check` runs (`pretune.compact`): its price sets are a few numbers
+each, taken from the samples, and it works out the fleet's shares of them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from pretune.bounds import Boxes, Priced, System, bound
+from pretune.compact import compact_priced
+from pretune.physics.types import Floats
+from pretune.planner.boxes import compass, scaled
+from pretune.planner.kernels.fixed import ENERGY_SHORT, SOLVED, solve_fixed
+from pretune.planner.kernels.rounds import coefficients
+from pretune.planner.kernels.slopes import PRICE
+from pretune.planner.large.crew import Crew
+from pretune.planner.large.newton import Start, most_whole, solve, solve_held, start_of
+from pretune.planner.large.sample import sample
+from pretune.planner.large.whole import round_large
+from pretune.planner.problem import Problem
+from pretune.planner.search import Search
+from pretune.planner.whole import Decision
+from pretune.proof import open_point
+
+Point = tuple[float, float, float]
+"""Rounds of both stages and a span."""
+COARSE, FINE = 2_000, 30_000
+"""Devices of the two samples."""
+MOST_SETS = 60
+_GAPS = (3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+_NEARER = 6
+_CLAIMS = 5
+"""How many claims are tried to see how much the sets prove."""
+
+
+@dataclass
+class LargeSearch:
+    """A search over a large fleet and its state, as `Search`."""
+
+    problem: Problem
+    system: System
+    tolerance: float
+    deadline: float = math.inf
+    best: Decision | None = None
+    proven: float = -math.inf
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    """The price sets that prove the bound, the plan's own first, as the plan file holds them."""
+    sets: list[Priced] = field(default_factory=list)
+    late: bool = False
+    needed: list[int] = field(default_factory=list)
+    """The sets that the proof takes."""
+
+    def run(self) -> None:
+        """Find rounds, plan the fleet, prove the bound; leaves `best` None where the samples find nothing feasible."""
+        coarse = sample(self.problem, COARSE)
+        search = Search(coarse, self.tolerance, self.deadline, only_real=True)
+        search.run()
+        value, rounds = search.real
+        if not math.isfinite(value):
+            return
+        self._coarse, self._fine = Crew(coarse), Crew(sample(self.problem, FINE))
+        self._start = self._coarse_start(rounds)
+        rounds = self._refine(rounds)
+        if not self._plan_fleet(rounds):
+            return
+        self._prove()
+
+    # ------------------------------------------------------------------ rounds
+
+    def _coarse_start(self, rounds: tuple[int, int]) -> Start:
+        """Prices and span at a pair of rounds, from the coarse sample by the nested solver."""
+        m, n = map(float, rounds)
+        _, _, psi0, psi = coefficients(self.problem.criterion, m, n)
+        crew = self._coarse
+        solve_fixed(crew.problem, crew.problem.batches, m, n, psi0, psi, crew.point)
+        return start_of(crew)
+
+    def _refine(self, rounds: tuple[int, int]) -> tuple[int, int]:
+        """A compass search with small steps on the fine sample."""
+        values: dict[tuple[int, int], float] = {}
+
+        def value(pair: tuple[int, int]) -> float:
+            if pair not in values:
+                values[pair] = self._value(pair)
+            return values[pair]
+
+        step = 1.03
+        while step > 1.002 and not self._out_of_time():
+            around = {(scaled(rounds[0], f), scaled(rounds[1], g)) for f, g in compass(step)} - {(0, 0)}
+            best = min(sorted(around), key=value)
+            if value(best) < value(rounds):
+                rounds = best
+            else:
+                step = step**0.4
+        return rounds
+
+    def _value(self, rounds: tuple[int, int]) -> float:
+        """The criterion at a pair of rounds with real batches, on the fine sample; infinity where it does not fit."""
+        m, n = map(float, rounds)
+        weight, phi, psi0, psi = coefficients(self.problem.criterion, m, n)
+        crew = self._fine
+        if solve(crew, crew.problem.batches, m, n, psi0, psi, self._start) != SOLVED:
+            return math.inf
+        if n > 0.0 and crew.point.scalars[0] > 0.0:
+            self._start = start_of(crew)
+            # with whole batches a clock limits more: tell rounds apart by what whole batches can do
+            whole = crew.problem.batches._replace(high=most_whole(crew.problem, self._start.span))
+            if not solve_held(crew, whole, m, n, psi0, psi, self._start):
+                return math.inf
+        return (phi + float(crew.point.scalars[8])) / weight
+
+    # ------------------------------------------------------------------ the fleet itself
+
+    def _plan_fleet(self, rounds: tuple[int, int]) -> bool:
+        """Solve the fleet at the rounds, round its batches, and keep the prices; False where that does not fit."""
+        m, n = map(float, rounds)
+        at = coefficients(self.problem.criterion, m, n)
+        self._value(rounds)
+        crew = Crew(self.problem)
+        if solve(crew, self.problem.batches, m, n, at[2], at[3], self._start) != SOLVED:
+            return False
+        high, start = self.problem.batches.high, start_of(crew)
+        self._add((m, n, start.span), start, crew.point.ratio)
+        if n > 0.0:
+            high = most_whole(self.problem, start.span)
+            whole = self.problem.batches._replace(high=high)
+            if not solve_held(crew, whole, m, n, at[2], at[3], start):
+                return False
+        scalars, ratios = crew.point.scalars.copy(), crew.point.ratio.copy()
+        prices = crew.priced(float(scalars[0]), float(scalars[1]))
+        self.best = round_large(crew, rounds, at, prices, high)
+        if self.best is None:
+            return False
+        if n > 0.0:
+            self._add((m, n, start.span), start_of(crew, scalars), ratios, whole=True)
+        return True
+
+    def _add(
+        self, home: Point, prices: Start, ratios: Floats | None = None, *, beta: float = -1.0, whole: bool = False
+    ) -> None:
+        """Put a price set into the certificate's list, and work out what it implies."""
+        m, n, span = home
+        lam, omega = prices.energy, prices.omega
+        if beta < 0.0:
+            # where nothing is fine-tuned the set speaks of the first round that would be
+            near = max(n, 1.0)
+            beta = math.sqrt(coefficients(self.problem.criterion, m, near)[3] / (near * lam)) if lam > 0.0 else 0.0
+        if n == 0.0:
+            span = self._fair_span(beta, omega)
+        entry: dict[str, Any] = {
+            "energy": short(lam),
+            "omega": short(omega),
+            "span": short(span),
+            "beta": short(beta),
+            "whole": whole,
+            "home": [m, n, short(span)],
+        }
+        priced = np.flatnonzero(ratios > 1.0) if ratios is not None else np.zeros(0, dtype=np.intp)
+        if ratios is not None and priced.size:
+            values = [max(short(value), 1.0) for value in ratios[priced].tolist()]
+            entry["ratios"] = {"devices": priced.tolist(), "values": values}
+        self.entries.append(entry)
+        self.sets.append(compact_priced(self.system, entry))
+
+    def _fair_span(self, beta: float, omega: float) -> float:
+        """The span at which the coarse sample's prices of time add up to `omega`."""
+        crew = self._coarse
+        batches = crew.problem.batches
+        low = crew.fastest(batches.low) * (1.0 + 1e-9)
+        high = 2.0 * max(low, self.problem.limits.delay)
+        for _ in range(60):
+            middle = math.sqrt(low * high)
+            if crew.pass_over(batches.low, batches.high, beta, 1.0, middle, omega)[PRICE] > omega:
+                low = middle
+            else:
+                high = middle
+        return high
+
+    # ------------------------------------------------------------------ the proof
+
+    def _prove(self) -> None:
+        """Prove ever smaller gaps, each with price sets where it is open, until the tolerance or the end of the means."""
+        best = self.best
+        if best is None:
+            return
+        for gap in _GAPS:
+            wanted = max(gap, 0.999 * self.tolerance)
+            if not self._close(best.value - wanted * abs(best.value)) or wanted > gap:
+                break
+        self._most_proven(best.value)
+
+    def _close(self, target: float) -> bool:
+        """Whether the sets, and those added here where a point is open, prove the target; else what can be, if any."""
+        whole = True
+        while True:
+            point, needed = open_point(self.system, self.sets, target)
+            if point is None:
+                self.proven, self.needed = target, needed
+                return whole
+            if len(self.sets) >= MOST_SETS or self._out_of_time():
+                return False
+            count = len(self.sets)
+            self._ask(point, target)
+            found = max(float(bound(self.system, prices, point)[0]) for prices in self.sets)
+            if found < target:
+                # whole batches (or the samples' prices) leave a gap there: what is below it can still be proven
+                whole, target = False, found - 1e-9 * abs(found)
+                if target <= self.proven or len(self.sets) == count:
+                    return False
+
+    def _ask(self, point: Boxes, target: float) -> None:
+        """Add a price set for a point, from the samples; real batches first, whole ones where they do not reach."""
+        m, _, n, _, _, span = point[0].tolist()
+        _, phi, psi0, psi = coefficients(self.problem.criterion, m, n)
+        if n > 0.0:
+            fine, start = self._fine, self._nearest((m, n, span))
+            if solve(fine, fine.problem.batches, m, n, psi0, psi, start) == SOLVED:
+                start = start_of(fine)
+                self._add((m, n, start.span), start)
+                if bound(self.system, self.sets[-1], point)[0] >= target:
+                    return
+                # real batches are too good to be true there: see what whole ones can do
+                self.entries.pop()
+                self.sets.pop()
+                for _ in range(_NEARER):
+                    whole = fine.problem.batches._replace(high=most_whole(fine.problem, span))
+                    if solve_held(fine, whole, m, n, psi0, psi, replace(start, span=span)):
+                        self._add((m, n, span), start_of(fine), whole=True)
+                        return
+                    # no energy for rounds as fast as that: prices of slower ones say so too
+                    span = math.sqrt(span * start.span)
+        crew = self._coarse
+        status = solve_fixed(crew.problem, crew.problem.batches, m, n, psi0, psi, crew.point)
+        found = start_of(crew)
+        if status == SOLVED:
+            self._add((m, n, found.span), found)
+        elif status == ENERGY_SHORT:
+            # such prices prove the shortage at any scale: take one that exceeds any value of interest
+            limits = self.problem.limits
+            short_j = max(float(crew.point.scalars[6]) - limits.energy, 1e-9 * limits.energy)
+            worth = 10.0 * (phi + psi0 + psi * float(self.problem.devices.variance.sum()) + 1e-300)
+            self._add((m, n, found.span), replace(found, energy=worth / short_j), beta=0.0)
+
+    def _nearest(self, point: Point) -> Start:
+        """Prices of the set whose home is nearest, to start from."""
+        homes = np.log1p([entry["home"] for entry in self.entries if entry["energy"] > 0.0])
+        at = int(((homes - np.log1p(point)) ** 2).sum(axis=1).argmin())
+        entry = [entry for entry in self.entries if entry["energy"] > 0.0][at]
+        return Start(energy=entry["energy"], omega=entry["omega"], span=entry["span"])
+
+    def _most_proven(self, value: float) -> None:
+        """The best bound that the sets prove, above the one proven already, and the sets it takes."""
+        low, high = self.proven, value
+        if not math.isfinite(low):
+            low = -1e3 * abs(value)
+        for _ in range(_CLAIMS):
+            middle = 0.5 * (low + high)
+            point, needed = open_point(self.system, self.sets, middle)
+            if point is None:
+                low, self.proven, self.needed = middle, middle, needed
+            else:
+                high = middle
+
+    def _out_of_time(self) -> bool:
+        self.late = self.late or time.monotonic() > self.deadline
+        return self.late
+
+
+def short(value: float) -> float:
+    """Twelve digits of a price: any prices prove something."""
+    return float(f"{value:.12g}")
