@@ -27,7 +27,8 @@ SAME = 1e-9
 CLOSE = 1e-3
 """Relative slack up to which a budget counts as binding: whole batches leave a little of it."""
 MOST_LISTED = 1000
-"""Fleets up to this size list every limit of every device; larger ones the binding limits alone."""
+"""Fleets up to this size list every limit of every device; larger ones, of each kind, the one that is nearest to
+binding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Checked:
     delay_s: float
     objective: float
     lower_bound_proven: bool
-    """Whether the lower bound was proven again; plans for very large fleets carry no prices to prove it with."""
+    """Whether the lower bound was proven again; a plan may carry no prices to prove it with."""
     constraints: tuple[Constraint, ...]
 
 
@@ -98,15 +99,16 @@ def _device_limits(scenario: Scenario, finetune: FinetuneStage) -> list[Constrai
     found = []
     all_listed = len(fleet) <= MOST_LISTED
     for kind, value, limit, close in columns:
-        binding = limit - value <= close * limit
-        listed = np.isfinite(limit) & (binding | all_listed)
-        for k in np.flatnonzero(listed).tolist():
+        binding, limited = limit - value <= close * limit, np.isfinite(limit)
+        nearest = [] if all_listed or not limited.any() else [int(np.argmax(np.where(limited, value / limit, -np.inf)))]
+        for k in np.flatnonzero(limited).tolist() if all_listed else nearest:
             found.append(
                 Constraint(
                     name=f"{kind}:{fleet.names[k]}",
                     value=float(value[k]),
                     limit=float(limit[k]),
                     binding=bool(binding[k]),
+                    devices=None if all_listed else int((binding & limited).sum()),
                 )
             )
     return found
@@ -327,6 +329,7 @@ def _check_figures(
             claims.close_to(f"constraints[{found.name}].value", claimed.value, found.value)
             claims.close_to(f"constraints[{found.name}].limit", claimed.limit, found.limit)
             claims.equal(f"constraints[{found.name}].binding", claimed.binding, found.binding)
+            claims.equal(f"constraints[{found.name}].devices", claimed.devices, found.devices)
     return constraints
 
 

@@ -5,14 +5,15 @@ those at which each device, left to itself, takes the same time: a set of a larg
 time, that time (`span`) and how a batch follows from a sample's cost (`beta`), and the shares follow from those four
 numbers by one scalar equation per device. Only batteries that bind are priced one by one.
 
-What `n` rounds cost a fleet is ``n (C + slack s1 + B(psi/n))`` with ``B(r) = sum_k min_b (r A_k/b + c_k b)`` over the whole
-batches that fit a span. B is concave in r, so that its chords bound it from below, and falls with the span: tabulated
-once per set (`Curve`), a box costs next to nothing. Everything here is NumPy over parts of the fleet, cut at fixed
-places.
+What `n` rounds cost a fleet is ``n (C + slack s1 + B(psi/n))`` with ``B(r) = sum_k min_b (r A_k/b + c_k b)`` over the
+whole batches that fit a span. B is concave in r, so that its chords bound it from below, and falls with the span:
+tabulated once per set (`Curve`), a box costs next to nothing. Everything here is NumPy over parts of the fleet, cut at
+fixed places.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pretune.bounds import SAME, Curve, Priced, System, home_of, most_rounds, number, server_cost_of
+from pretune.bounds import (
+    SAME,
+    Boxes,
+    Priced,
+    System,
+    home_of,
+    longest_span,
+    most_server,
+    number,
+    server_bills,
+    server_cost_of,
+)
 from pretune.bracket import falling_root
+from pretune.corners import least_over
+from pretune.curve import Curve
 from pretune.errors import InputError
 from pretune.physics.types import Floats
 from pretune.uploads import energy_slope, upload_cost
@@ -132,7 +147,7 @@ def compact_priced(system: System, entry: Mapping[str, Any]) -> Priced:
 
 
 def bound_large(system: System, prices: Priced, boxes: Boxes) -> Floats:
-    """`bound` with a price set of a large fleet: its curve stands for the devices, so a box costs no pass over them."""
+    """`bound` with a price set of a large fleet: its curve stands for the devices, so no box costs a pass over them."""
     curve = prices.curve
     if curve is None:
         raise ValueError("a price set with shares has no curve")
@@ -197,58 +212,90 @@ def _sample_cost(omega: Floats, clock: Floats, d: _Devices) -> Floats:
 def _shares(d: _Devices, span: float, beta: float, whole: bool, tdma: bool) -> Floats:
     """Each device's share of the price of time: the price at which its round takes `span` seconds (TDMA: computing).
 
-    The search runs over the upload exponent, which gives the price and with it all else; where even the strongest
-    upload is too slow, over the logarithm of the price. A share of zero is a device that idling leaves time enough.
     `whole`: no batch is larger than the whole samples that the span allows at full speed, so that a device whose clock
-    is at its limit has a little time to spare, as it has in a plan.
+    is at its limit has a little time to spare, as it has in a plan. A share of zero is a device that idling leaves time
+    enough; a device that has too little time at any price has the price at which it is fastest.
     """
-    scale = beta * np.sqrt(d.variance / d.ratio)
-    most_batch = _most(d, span, tdma) if whole else d.samples
-
-    def compute_time(omega: Floats) -> Floats:
-        clock = _clock(omega, d)
-        cost = _sample_cost(omega, clock, d)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            batch = np.clip(np.where(scale > 0.0, scale / np.sqrt(cost), 1.0), 1.0, most_batch)
-            return np.where(clock > 0.0, d.cycles * batch / clock, np.inf)
-
-    def price_of(x: Floats) -> Floats:
-        return np.maximum(d.noise * energy_slope(x) - d.circuit, 0.0)
-
-    fastest = np.zeros_like(d.noise) if tdma else d.span / d.exponent_max
-    top = _top_price(d, scale)
-    at_limit = np.full_like(d.noise, _TINY) if tdma else np.maximum(price_of(d.exponent_max), _TINY)
-
-    def excess_at(log_omega: Floats) -> Floats:
-        with np.errstate(divide="ignore"):
-            return np.log((compute_time(np.exp(log_omega)) + fastest) / span)
-
+    most = _most(d, span, tdma) if whole else d.samples
     if span <= 0.0:
-        return d.ratio * top
-    low = np.log(np.minimum(at_limit, top))
-    fast = np.exp(falling_root(excess_at, low, np.log(top)))
+        return d.ratio * _top_price(d, beta)
     if tdma:
-        return d.ratio * np.where(compute_time(np.zeros_like(fast)) <= span, 0.0, fast)
+        fast = _strongest_price(d, span, beta, most, tdma)
+        return d.ratio * np.where(_compute_time(np.zeros_like(fast), d, beta, most) <= span, 0.0, fast)
+    with np.errstate(divide="ignore"):
+        strongest = _compute_time(_upload_price(d.exponent_max, d), d, beta, most) + d.span / d.exponent_max
+    gentle = strongest <= span
+    price = np.empty_like(d.noise)
+    price[gentle] = _gentle_price(_some(d, gentle), span, beta, most[gentle])
+    price[~gentle] = _strongest_price(_some(d, ~gentle), span, beta, most[~gentle], tdma)
+    return d.ratio * price
 
-    def excess_by(log_x: Floats) -> Floats:
+
+def _some(d: _Devices, chosen: NDArray[np.bool_]) -> _Devices:
+    return _Devices(**{key: column[chosen] for key, column in vars(d).items()})
+
+
+def _compute_time(omega: Floats, d: _Devices, beta: float, most: Floats) -> Floats:
+    """Seconds of computing when a second is worth `omega`."""
+    scale = beta * np.sqrt(d.variance / d.ratio)
+    clock = _clock(omega, d)
+    cost = _sample_cost(omega, clock, d)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        batch = np.clip(np.where(scale > 0.0, scale / np.sqrt(cost), 1.0), 1.0, most)
+        return np.where(clock > 0.0, d.cycles * batch / clock, np.inf)
+
+
+def _upload_price(x: Floats, d: _Devices) -> Floats:
+    """The price of time at which an upload at exponent `x` costs least; zero where even idling is dearer."""
+    return np.maximum(d.noise * energy_slope(x) - d.circuit, 0.0)
+
+
+def _gentle_price(d: _Devices, span: float, beta: float, most: Floats) -> Floats:
+    """Prices of devices whose upload is not at its strongest: the exponent gives the price and with it all else."""
+
+    def excess(log_x: Floats) -> Floats:
         x = np.exp(log_x)
         with np.errstate(divide="ignore"):
-            return np.log(np.minimum((compute_time(price_of(x)) + d.span / x) / span, 1e300))
+            return np.log(np.minimum((_compute_time(_upload_price(x, d), d, beta, most) + d.span / x) / span, 1e300))
 
-    most = np.log(d.exponent_max)
-    least = np.minimum(np.log(d.span / span), most)
-    slow = excess_by(most) <= 0.0
-    gentle = price_of(np.exp(falling_root(excess_by, least, most)))
-    return d.ratio * np.where(slow, gentle, fast)
+    high = np.log(d.exponent_max)
+    low = np.minimum(np.log(d.span / span), high)
+    return _upload_price(np.exp(falling_root(excess, low, high)), d)
 
 
-def _top_price(d: _Devices, scale: Floats) -> Floats:
+def _strongest_price(d: _Devices, span: float, beta: float, most: Floats, tdma: bool) -> Floats:
+    """Prices of devices whose upload is at its strongest (TDMA: takes none of the span)."""
+    fastest = np.zeros_like(d.noise) if tdma else d.span / d.exponent_max
+    top = _top_price(d, beta)
+    least = np.full_like(d.noise, _TINY) if tdma else np.maximum(_upload_price(d.exponent_max, d), _TINY)
+
+    def excess(log_omega: Floats) -> Floats:
+        with np.errstate(divide="ignore"):
+            return np.log((_compute_time(np.exp(log_omega), d, beta, most) + fastest) / span)
+
+    return np.exp(falling_root(excess, np.log(np.minimum(least, top)), np.log(top)))
+
+
+def _top_price(d: _Devices, beta: float) -> Floats:
     """The price from which a device is at its fastest: clock and power at their limits, one sample."""
+    scale = beta * np.sqrt(d.variance / d.ratio)
     at_clock = 2.0 * d.capacitance * d.clock_max**3 - d.static
     at_power = d.noise * energy_slope(d.exponent_max) - d.circuit
     at_batch = (scale**2 / d.cycles - d.capacitance * d.clock_max**2) * d.clock_max - d.static
     top: Floats = np.maximum(np.maximum(at_clock, at_power), np.maximum(at_batch, _TINY))
     return top
+
+
+def most_rounds(system: System) -> tuple[float, float]:
+    """Rounds of either stage that the delay certainly rules out beyond: one sample each, at full speed."""
+    scenario = system.scenario
+    delay, fleet = scenario.budget.delay_s, scenario.devices
+    computing = system.cycles / fleet.max_clock_hz
+    uploading = system.span / system.exponent_max
+    span = float(computing.max() + uploading.sum()) if system.tdma else float((computing + uploading).max())
+    m = math.floor(delay / (system.server_cycles / scenario.server.max_clock_hz) * (1.0 + SAME))
+    n = math.floor(delay / (span + system.down_s) * (1.0 + SAME))
+    return float(m), float(n)
 
 
 def _ratios_of_rounds(system: System, home: tuple[float, float, float]) -> Floats:

@@ -17,7 +17,7 @@ Bill = Callable[[Floats, Floats], Floats]
 def least_over(
     criterion: ConvergenceCriterion, boxes: Floats, server_bill: Bill, fleet_bill: Bill, budget: Any
 ) -> Floats:
-    """The least of ``(phi + bills - budget) / weight`` over each box (rows ``m1, m2, n1, n2, ...``) except at (0, 0)."""
+    """The least of ``(phi + bills - budget) / weight`` over boxes, rows ``m1, m2, n1, n2, ...``, except at (0, 0)."""
     m1, m2, n1, n2 = boxes.T[:4]
 
     def at(m: Floats, n: Floats) -> Floats:
@@ -42,7 +42,7 @@ def least_over(
 
 def _final_bound(
     criterion: Final,
-    boxes: Boxes,
+    boxes: Floats,
     server_bill: Bill,
     fleet_bill: Bill,
 ) -> Floats:

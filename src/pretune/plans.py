@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from pretune.errors import InputError, field_problem
+from pretune.errors import InputError
+from pretune.jsontext import plain_columns, tree_text
+from pretune.reader import Reader
 from pretune.stages import DevicePlan, FinetuneStage, PretrainStage
 
 __all__ = [
@@ -49,12 +51,17 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
-    """One named limit: ``value <= limit``; `binding` when the slack is within rounding of zero."""
+    """One named limit: ``value <= limit``; `binding` when the slack is within rounding of zero.
+
+    A plan for a large fleet names, of each kind of limit, the device that is nearest to its own, and tells at how many
+    `devices` that kind binds.
+    """
 
     name: str
     value: float
     limit: float
     binding: bool
+    devices: int | None = None
 
     @property
     def slack(self) -> float:
@@ -97,7 +104,11 @@ class Plan:
     message: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan file's tree."""
+        """The plan file's tree; a large fleet's is large (`to_json` and `save` do without it)."""
+        return self._tree(None if self.finetune is None else self.finetune.to_dict())
+
+    def _tree(self, finetune: dict[str, Any] | None) -> dict[str, Any]:
+        """The plan file's tree with this one for the fine-tuning stage."""
         head: dict[str, Any] = {
             "pretune": FORMAT,
             "status": self.status.value,
@@ -114,14 +125,17 @@ class Plan:
         if self.pretrain is not None and self.finetune is not None:
             head |= {
                 "pretrain": self.pretrain.to_dict(),
-                "finetune": self.finetune.to_dict(),
+                "finetune": finetune,
                 "objective": self.objective,
                 "lower_bound": self.lower_bound,
                 "relative_gap": self.relative_gap,
                 "energy_j": self.energy_j,
                 "delay_s": self.delay_s,
                 "multipliers": dict(self.multipliers),
-                "constraints": [vars(constraint).copy() for constraint in self.constraints],
+                "constraints": [
+                    {key: value for key, value in vars(constraint).items() if value is not None}
+                    for constraint in self.constraints
+                ],
             }
         if self.certificate is not None:
             head["certificate"] = dict(self.certificate)
@@ -130,13 +144,23 @@ class Plan:
 
     def to_json(self, indent: int | None = 1) -> str:
         """The plan file's text; the same plan always gives the same text."""
-        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+        return "".join(self._text(indent))
+
+    def _text(self, indent: int | None) -> Iterator[str]:
+        """The plan file's text in pieces: the devices are written from their columns."""
+        stage = self.finetune
+        if stage is None or stage.segments:
+            return iter((json.dumps(self.to_dict(), indent=indent, allow_nan=False),))
+        tree = self._tree({"rounds": stage.rounds, "round_s": stage.round_s, "devices": []})
+        return tree_text(tree, indent, ("finetune", "devices"), stage.columns)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the plan file, whole or not at all."""
         target = Path(path)
         part = target.with_name(target.name + ".part")
-        part.write_text(self.to_json() + "\n", encoding="utf-8")
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(self._text(1))
+            file.write("\n")
         part.replace(target)
         return target
 
@@ -172,7 +196,7 @@ def plan_from_dict(tree: object) -> Plan:
     Raises:
         InputError: naming the first field that is missing, unknown or of the wrong kind.
     """
-    reader = _Reader(tree, "plan")
+    reader = Reader(tree, "plan")
     if reader.take("pretune", int) != FORMAT:
         raise InputError(f"plan.pretune: holds another format, should hold {FORMAT}")
     status_text = reader.take("status", str)
@@ -191,7 +215,7 @@ def plan_from_dict(tree: object) -> Plan:
     if not status.has_plan:
         clash = reader.take("infeasibility", dict, None)
         if clash is not None:
-            inner = _Reader(clash, "plan.infeasibility")
+            inner = Reader(clash, "plan.infeasibility")
             common["infeasibility"] = Infeasibility(
                 clash=tuple(str(name) for name in inner.take("clash", list)),
                 min_energy_j=inner.budget("min_energy_j"),
@@ -202,8 +226,8 @@ def plan_from_dict(tree: object) -> Plan:
         return Plan(**common)
     plan = Plan(
         **common,
-        pretrain=_pretrain(_Reader(reader.take("pretrain", dict), "plan.pretrain")),
-        finetune=_finetune(_Reader(reader.take("finetune", dict), "plan.finetune")),
+        pretrain=_pretrain(Reader(reader.take("pretrain", dict), "plan.pretrain")),
+        finetune=_finetune(Reader(reader.take("finetune", dict), "plan.finetune")),
         objective=reader.take("objective", float),
         lower_bound=reader.take("lower_bound", float),
         relative_gap=reader.take("relative_gap", float),
@@ -211,7 +235,7 @@ def plan_from_dict(tree: object) -> Plan:
         delay_s=reader.take("delay_s", float),
         multipliers=_numbers(reader.take("multipliers", dict), "plan.multipliers"),
         constraints=tuple(
-            _constraint(_Reader(item, f"plan.constraints[{i}]"))
+            _constraint(Reader(item, f"plan.constraints[{i}]"))
             for i, item in enumerate(reader.take("constraints", list))
         ),
     )
@@ -219,7 +243,7 @@ def plan_from_dict(tree: object) -> Plan:
     return plan
 
 
-def _pretrain(reader: _Reader) -> PretrainStage:
+def _pretrain(reader: Reader) -> PretrainStage:
     stage = PretrainStage(
         rounds=reader.take("rounds", int),
         batch=reader.take("batch", int),
@@ -231,92 +255,49 @@ def _pretrain(reader: _Reader) -> PretrainStage:
     return stage
 
 
-def _finetune(reader: _Reader) -> FinetuneStage:
+def _finetune(reader: Reader) -> FinetuneStage:
     rounds, round_s = reader.take("rounds", int), reader.take("round_s", float)
-    devices = []
-    for i, item in enumerate(reader.take("devices", list)):
-        row = _Reader(item, f"plan.finetune.devices[{i}]")
-        devices.append(
-            DevicePlan(
-                name=row.take("name", str),
-                batch=row.take("batch", int),
-                clock_hz=row.take("clock_hz", float),
-                power_w=row.take("power_w", float),
-                upload_s=row.take("upload_s", float),
-            )
-        )
-        row.done()
+    rows = reader.take("devices", list)
+    columns = plain_columns(rows, {"name": str, "batch": int, "clock_hz": float, "power_w": float, "upload_s": float})
+    if columns is None:
+        columns = _columns_one_by_one(rows)
     segments = tuple(_finetune(part) for part in reader.rows("segments"))
     reader.done()
     return FinetuneStage(
         rounds=rounds,
         round_s=round_s,
-        names=tuple(device.name for device in devices),
-        batch=np.array([device.batch for device in devices], dtype=np.int64),
-        clock_hz=np.array([device.clock_hz for device in devices], dtype=np.float64),
-        power_w=np.array([device.power_w for device in devices], dtype=np.float64),
-        upload_s=np.array([device.upload_s for device in devices], dtype=np.float64),
+        names=tuple(columns["name"]),
+        batch=np.array(columns["batch"], dtype=np.int64),
+        clock_hz=np.array(columns["clock_hz"], dtype=np.float64),
+        power_w=np.array(columns["power_w"], dtype=np.float64),
+        upload_s=np.array(columns["upload_s"], dtype=np.float64),
         segments=segments,
     )
 
 
-def _constraint(reader: _Reader) -> Constraint:
+def _columns_one_by_one(rows: list[Any]) -> dict[str, list[Any]]:
+    """The devices' columns, with every value looked at: it says what is wrong, and where."""
+    columns: dict[str, list[Any]] = {"name": [], "batch": [], "clock_hz": [], "power_w": [], "upload_s": []}
+    for i, item in enumerate(rows):
+        row = Reader(item, f"plan.finetune.devices[{i}]")
+        for key, column in columns.items():
+            column.append(row.take(key, str if key == "name" else int if key == "batch" else float))
+        row.done()
+    return columns
+
+
+def _constraint(reader: Reader) -> Constraint:
     constraint = Constraint(
         name=reader.take("name", str),
         value=reader.take("value", float),
         limit=reader.take("limit", float),
         binding=reader.take("binding", bool),
+        devices=reader.take("devices", int, None),
     )
     reader.done()
     return constraint
 
 
 def _numbers(tree: dict[str, Any], path: str) -> dict[str, float]:
-    reader = _Reader(tree, path)
+    reader = Reader(tree, path)
     return {name: reader.take(name, float) for name in tree}
-
-
-_REQUIRED = object()
-
-
-class _Reader:
-    """Takes the keys of one object of the plan file, each once, and knows where it is."""
-
-    def __init__(self, tree: object, path: str) -> None:
-        if not isinstance(tree, dict):
-            raise InputError.field(path, tree, "an object of named values")
-        self.tree, self.path, self.left = tree, path, set(tree)
-
-    def take(self, key: str, kind: type, default: Any = _REQUIRED) -> Any:
-        self.left.discard(key)
-        if key not in self.tree:
-            if default is _REQUIRED:
-                raise InputError(f"{self.path}.{key}: is missing")
-            return default
-        value = self.tree[key]
-        wrong = isinstance(value, bool) and kind is not bool
-        if kind is float and isinstance(value, int) and not wrong and abs(value) < 10**300:
-            value = float(value)
-        if kind is int and isinstance(value, int) and not wrong and abs(value) >= 2**63:
-            wrong = True
-        if wrong or not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
-            names = {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}
-            raise InputError(
-                field_problem(f"{self.path}.{key}", value, names.get(kind, "a list" if kind is list else "an object"))
-            )
-        return value
-
-    def budget(self, key: str) -> float:
-        """A number, or null for infinity."""
-        if self.tree.get(key, 0) is None:
-            self.left.discard(key)
-            return math.inf
-        return float(self.take(key, float))
-
-    def rows(self, key: str) -> list[_Reader]:
-        """The objects of a list that may be absent."""
-        return [_Reader(item, f"{self.path}.{key}[{i}]") for i, item in enumerate(self.take(key, list, []))]
-
-    def done(self) -> None:
-        if self.left:
-            raise InputError(f"{self.path}.{min(map(str, self.left))}: is not a key of the plan file")

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pretune.bounds import SAME, Boxes, Priced, System, bound, priced, system_of
+from pretune.compact import compact_priced, is_compact, most_rounds
 from pretune.errors import InputError
+from pretune.frontier import THIN, Frontier, between, span_range
 from pretune.physics.types import Floats
 from pretune.plans import Plan
 from pretune.scenario import Scenario
@@ -25,24 +29,10 @@ MOST_CELLS = 2_000_000
 """What a proof may cost: boxes open at a time, cuts in a row, array cells at a time."""
 ASKED = 10
 """How many price sets a box asks before it is cut."""
-THIN = 1e-11
-"""A span no wider than this, in the logarithm, is one number."""
 LITTLE = 0.02
 """A cut that brings less than this share of what is missing brings nothing."""
 
 Order = NDArray[np.intp]
-
-
-def most_rounds(system: System) -> tuple[float, float]:
-    """Rounds of either stage that the delay certainly rules out beyond: one sample each, at full speed."""
-    scenario = system.scenario
-    delay, fleet = scenario.budget.delay_s, scenario.devices
-    computing = system.cycles / fleet.max_clock_hz
-    uploading = system.span / system.exponent_max
-    span = float(computing.max() + uploading.sum()) if system.tdma else float((computing + uploading).max())
-    m = math.floor(delay / (system.server_cycles / scenario.server.max_clock_hz) * (1.0 + SAME))
-    n = math.floor(delay / (span + system.down_s) * (1.0 + SAME))
-    return float(m), float(n)
 
 
 def cover(system: System, sets: Sequence[Priced], claim: float, cut_spans: bool) -> tuple[bool, list[int]]:
@@ -52,7 +42,7 @@ def cover(system: System, sets: Sequence[Priced], claim: float, cut_spans: bool)
     that can't be cut asks all. `cut_spans`: whether the proof needs the spans of a fine-tuning round cut as well.
     """
     most_m, most_n = most_rounds(system)
-    s1, s2 = _span_range(system) if cut_spans else (0.0, math.inf)
+    s1, s2 = span_range(system) if cut_spans else (0.0, math.inf)
     boxes = np.array([[0.0, most_m, 0.0, most_n, s1, s2]])
     stacked = _stack(sets)
     homes = _place(np.array([entry.home for entry in sets]), cut_spans)
@@ -77,18 +67,10 @@ def cover(system: System, sets: Sequence[Priced], claim: float, cut_spans: bool)
     return False, np.flatnonzero(settled).tolist()
 
 
-def _span_range(system: System) -> tuple[float, float]:
-    """The spans a fine-tuning round can have: one sample at full speed (TDMA: computing alone), up to the delay."""
-    least = system.cycles / system.scenario.devices.max_clock_hz
-    if not system.tdma:
-        least = least + system.span / system.exponent_max
-    shortest = float(least.max()) * (1.0 - SAME)
-    return shortest, max(system.scenario.budget.delay_s, 2.0 * shortest)
-
-
 def _stack(sets: Sequence[Priced]) -> Priced:
     """The price sets as one whose entries have the sets along their first axis."""
-    columns = {key: np.array([getattr(entry, key) for entry in sets]) for key in vars(sets[0]) if key != "home"}
+    keys = [key for key in vars(sets[0]) if key not in ("home", "curve")]
+    columns: dict[str, Any] = {key: np.array([getattr(entry, key) for entry in sets]) for key in keys}
     return Priced(**columns, home=(0.0, 0.0, 0.0))
 
 
@@ -122,8 +104,9 @@ def _bounds(system: System, stacked: Priced, boxes: Boxes, which: Order) -> Floa
     found = np.empty(len(boxes))
     for at in range(0, len(boxes), rows):
         some = slice(at, at + rows)
-        taken = {key: value[which[some]] for key, value in vars(stacked).items() if key != "home"}
-        found[some] = prove(system, Priced(**taken, home=stacked.home), boxes[some])
+        columns = {key: value for key, value in vars(stacked).items() if key not in ("home", "curve")}
+        taken: dict[str, Any] = {key: value[which[some]] for key, value in columns.items()}
+        found[some] = prove(system, replace(stacked, **taken), boxes[some])
     return found
 
 
@@ -193,23 +176,17 @@ def _halves(boxes: Boxes, sides: Order) -> tuple[Boxes, Boxes]:
     lower, upper = boxes.copy(), boxes.copy()
     for side, low in ((0, 0), (1, 2)):
         cut = sides == side
-        middle = _between(boxes[cut, low], boxes[cut, low + 1])
+        middle = between(boxes[cut, low], boxes[cut, low + 1])
         lower[cut, low + 1], upper[cut, low] = middle, middle + 1.0
     cut = sides == 2
     lower[cut, 5] = upper[cut, 4] = np.sqrt(boxes[cut, 4] * boxes[cut, 5])
     return lower, upper
 
 
-def _between(a: Floats, b: Floats) -> Floats:
-    """A whole number in [a, b - 1] near the geometric mean."""
-    return np.clip(np.floor(np.sqrt((a + 1.0) * (b + 1.0))) - 1.0, a, b - 1.0)
-
-
 def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
     """Whether the certificate proves the plan's lower bound and multipliers; adds what fails to `problems`.
 
-    A certificate without prices (very large fleets) claims the bound without a proof that can be repeated: returns
-    False and adds nothing.
+    A certificate without prices claims the bound without a proof that can be repeated: returns False and adds nothing.
     """
     certificate = plan.certificate or {}
     unknown = sorted(set(certificate) - {"tolerance", "prices"})
@@ -224,7 +201,7 @@ def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
         return False
     system = system_of(scenario)
     try:
-        read = priced_segments if scenario.schedule > 1 else priced
+        read = priced_segments if scenario.schedule > 1 else price_set
         sets = [read(system, entry) for entry in entries if isinstance(entry, Mapping)]
     except InputError as error:
         problems.append(str(error))
@@ -232,13 +209,29 @@ def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
     if len(sets) != len(entries):
         problems.append("plan.certificate.prices: should hold objects")
         return False
+    compact = is_compact(entries[0])
+    if any(is_compact(entry) != compact for entry in entries):
+        problems.append("plan.certificate.prices: all sets should hold shares, or none")
+        return False
     _check_multipliers(plan, system, sets[0], problems)
     claim = plan.lower_bound - SAME * abs(plan.lower_bound)
-    # the bounds of plans in segments know nothing of spans
-    whole = cover(system, sets, claim, False)[0] or (scenario.schedule == 1 and cover(system, sets, claim, True)[0])
+    if compact:
+        whole = Frontier.of(system).advance(sets, claim) is None
+    else:
+        # the bounds of plans in segments know nothing of spans
+        whole = cover(system, sets, claim, False)[0] or (scenario.schedule == 1 and cover(system, sets, claim, True)[0])
     if not whole:
         problems.append(f"plan.lower_bound: the certificate's prices do not prove {plan.lower_bound!r}")
     return whole
+
+
+def price_set(system: System, entry: Mapping[str, Any]) -> Priced:
+    """The costs that a price set of the certificate implies, whether it holds the devices' shares or leaves them.
+
+    Raises:
+        InputError: a key is missing, unknown or out of range.
+    """
+    return compact_priced(system, entry) if is_compact(entry) else priced(system, entry)
 
 
 def _check_multipliers(plan: Plan, system: System, first: Priced, problems: list[str]) -> None:

@@ -30,12 +30,12 @@ from pretune.bounds import (
     number,
     sample_cost,
     server_paid,
-    upload_cost,
 )
 from pretune.convergence.criteria import Final, Trajectory
 from pretune.convergence.schedule import ends, lengths, segment_coefficients
 from pretune.errors import InputError
 from pretune.physics.types import Floats
+from pretune.uploads import upload_cost
 
 HUGE = 1e60
 """Stands for no limit where a product with it must stay finite."""

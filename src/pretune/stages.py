@@ -101,6 +101,17 @@ class FinetuneStage:
         return tree
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """The devices' columns by the keys of the plan file."""
+        return {
+            "name": self.names,
+            "batch": self.batch,
+            "clock_hz": self.clock_hz,
+            "power_w": self.power_w,
+            "upload_s": self.upload_s,
+        }
+
+    @property
     def devices(self) -> Iterator[DevicePlan]:
         """The devices one by one, in the scenario's order."""
         rows = zip(

@@ -60,14 +60,17 @@ def _stages(m: int, n: int) -> str:
 
 def _binding(plan: Plan) -> str:
     """The limits without slack: the budgets by name, the devices' limits counted by kind."""
-    names = [limit.name for limit in plan.constraints if limit.binding]
+    binding = [limit for limit in plan.constraints if limit.binding]
+    names = [limit.name for limit in binding]
     said = [f"the {name} budget" for name in ("energy", "delay") if name in names]
     kinds = {"battery": "batteries", "power": "powers", "clock": "clocks", "batch": "batches"}
     for kind, plural in kinds.items():
         at = [name.partition(":")[2] for name in names if name.startswith(f"{kind}:")]
+        more = sum(limit.devices - 1 for limit in binding if limit.devices and limit.name.startswith(f"{kind}:"))
         if at:
-            who = ", ".join(at[:_MOST_NAMED]) + (f" and {len(at) - _MOST_NAMED} more" if len(at) > _MOST_NAMED else "")
-            said.append(f"the {plural} of {who}" if len(at) > 1 else f"the {kind} of {who}")
+            more += max(len(at) - _MOST_NAMED, 0)
+            who = ", ".join(at[:_MOST_NAMED]) + (f" and {more:,} more" if more else "")
+            said.append(f"the {plural} of {who}" if len(at) + more > 1 else f"the {kind} of {who}")
     return "Nothing binds." if not said else f"What binds: {'; '.join(said)}."
 
 

@@ -16,6 +16,7 @@ from pretune.planner.infeasible import STAGES, clashing_limits, fits_one_round, 
 from pretune.planner.kernels.fixed import ENERGY_SHORT, new_point, solve_fixed
 from pretune.planner.kernels.priced import Prices, price
 from pretune.planner.kernels.rounds import coefficients
+from pretune.planner.large.search import LargeSearch
 from pretune.planner.problem import Problem, build
 from pretune.planner.schedule import refuse_batteries
 from pretune.planner.search import Search
@@ -27,7 +28,8 @@ from pretune.scenario import Scenario
 
 TOLERANCE = 1e-4
 MOST_CERTIFIED = 1000
-"""Fleets up to this size carry the prices that prove the bound; larger ones would be mostly prices."""
+"""Fleets up to this size carry every device's share of the prices that prove the bound; larger ones are planned as
+large fleets, whose certificate leaves the shares to the checker."""
 _FEW = 40
 """A proof of up to this many price sets is written down as the search found it."""
 _MARGIN = 1e-11
@@ -66,6 +68,11 @@ def plan(
         from pretune.planner.schedule.plan import planned  # builds on this file
 
         return planned(scenario, problem, tolerance, deadline)
+    if len(scenario.devices) > MOST_CERTIFIED:
+        large = LargeSearch(_with_margin(problem), system_of(scenario), tolerance, deadline)
+        large.run()
+        if large.best is not None:
+            return _written_large(scenario, large, large.best, tolerance)
     search = Search(_with_margin(problem), tolerance, deadline)
     search.run()
     if search.best is None:
@@ -88,37 +95,52 @@ def _head(scenario: Scenario) -> dict[str, Any]:
 
 
 def _written(scenario: Scenario, problem: Problem, search: Search, tolerance: float) -> Plan:
-    """The plan with every figure recomputed from its decisions by the cost model."""
+    """The plan of a search with its certificate."""
     best = search.best
     if best is None:
         raise ValueError("a search without a decision has no plan to write")
+    # the search kept a margin of the budgets back: what it proved holds for the true ones up to the prices' worth of it
+    own = _own_prices(problem, best.rounds)
+    slip = 4.0 * _MARGIN * own.budget / coefficients(problem.criterion, *map(float, best.rounds))[0]
+    bare = _decided(scenario, best, search.proven - slip, tolerance, late=search.late)
+    certificate, multipliers = _certificate(scenario, problem, search, own, bare.lower_bound, tolerance)
+    return _seal(Plan(**{**vars(bare), "certificate": certificate, "multipliers": multipliers}))
+
+
+def _written_large(scenario: Scenario, search: LargeSearch, best: Decision, tolerance: float) -> Plan:
+    """The plan of a large fleet; its bound was proven by the checker's code, for the scenario's own budgets."""
+    # every criterion is at least zero: that needs no prices, and is all there is to say without them
+    proven = search.proven if math.isfinite(search.proven) else 0.0
+    bare = _decided(scenario, best, proven, tolerance, late=search.late)
+    certificate: dict[str, Any] = {"tolerance": tolerance}
+    if math.isfinite(search.proven):
+        certificate["prices"] = [search.entries[i] for i in sorted({0, *search.needed})]
+    own, weight = search.sets[0], search.system.criterion.at(*map(float, best.rounds)).weight
+    multipliers = {"energy_j": -own.energy / weight, "delay_s": -own.delay / weight}
+    return _seal(Plan(**{**vars(bare), "certificate": certificate, "multipliers": multipliers}))
+
+
+def _decided(scenario: Scenario, best: Decision, proven: float, tolerance: float, *, late: bool) -> Plan:
+    """A plan without its certificate: every figure is recomputed from the decisions by the cost model."""
     pretrain = _pretrain_stage(scenario, best)
     finetune = _finetune_stage(scenario, best)
     energy_j, delay_s = totals(scenario, pretrain, finetune)
     objective = value_of(scenario, pretrain, finetune)
-    # the search kept a margin of the budgets back: what it proved holds for the true ones up to the prices' worth of it
-    own = _own_prices(problem, best.rounds)
-    slip = 4.0 * _MARGIN * own.budget / coefficients(problem.criterion, *map(float, best.rounds))[0]
-    lower = min(search.proven - slip, objective)
+    lower = min(proven, objective)
     lower -= 1e-12 * abs(lower)
     gap = (objective - lower) / objective if objective > 0.0 else 0.0
-    status = Status.OPTIMAL if gap <= tolerance else Status.TIME_LIMIT if search.late else Status.FEASIBLE
-    certificate, multipliers = _certificate(scenario, problem, search, own, lower, tolerance)
-    return _seal(
-        Plan(
-            status=status,
-            pretrain=pretrain,
-            finetune=finetune,
-            objective=objective,
-            lower_bound=lower,
-            relative_gap=gap,
-            energy_j=energy_j,
-            delay_s=delay_s,
-            multipliers=multipliers,
-            constraints=limits_of(scenario, pretrain, finetune),
-            certificate=certificate,
-            **_head(scenario),
-        )
+    status = Status.OPTIMAL if gap <= tolerance else Status.TIME_LIMIT if late else Status.FEASIBLE
+    return Plan(
+        status=status,
+        pretrain=pretrain,
+        finetune=finetune,
+        objective=objective,
+        lower_bound=lower,
+        relative_gap=gap,
+        energy_j=energy_j,
+        delay_s=delay_s,
+        constraints=limits_of(scenario, pretrain, finetune),
+        **_head(scenario),
     )
 
 

@@ -61,16 +61,18 @@ def _small_step(budget: float) -> tuple[float, str]:
 def binding(constraints: Sequence[Constraint], most: int = 3) -> str:
     """The limits that bind; one kind that binds at many devices is told in one word."""
     kinds: dict[str, list[str]] = {}
+    devices: dict[str, int] = {}
     for constraint in constraints:
         if constraint.binding:
             kind, _, who = constraint.name.partition(":")
             kinds.setdefault(kind, []).append(printable(who))
+            devices[kind] = devices.get(kind, 0) + (constraint.devices or 1)
     said = []
     for kind, names in kinds.items():
         if names == [""]:
             said.append(printable(kind))
-        elif len(names) > most:
-            said.append(f"{printable(kind)} of {count(len(names))} devices")
+        elif devices[kind] > max(most, len(names)) or len(names) > most:
+            said.append(f"{printable(kind)} of {count(devices[kind])} devices")
         else:
             said.append(f"{printable(kind)} of {', '.join(names)}")
     return "; ".join(said) or "none"

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from pretune.physics.types import Floats
-from pretune.planner.kernels.fleet import Point, least_span, round_at
+from pretune.planner.kernels.fleet import Point, round_at
 from pretune.planner.kernels.priced import most_batch
 from pretune.planner.kernels.scalar import sample_cost
 from pretune.planner.problem import Devices, Limits, Problem
@@ -38,9 +38,8 @@ def round_sums(
 ) -> Floats:
     """All devices at one span, as `round_at`, with the derivatives of its sums; shape (SUMS,).
 
-    NOISE is ``sum_k A_k / b_k``, SHORT the number of devices whose battery can't pay the round at this span. A battery
-    that binds holds its device's energy where it is; how its own price moves is left out (the steps of Newton's
-    method are then not quite as good).
+    NOISE is ``sum_k A_k / b_k``, SHORT the number of devices whose battery can't pay the round at this span. TDMA: how
+    the price of a battery that binds moves is left out (the steps of Newton's method are then not quite as good).
     """
     sums = np.zeros(SUMS)
     price, _, energy, uploads = round_at(d, limits, low, high, beta, rounds, span, upload_price, point)
@@ -76,6 +75,20 @@ def round_sums(
             joules += d.noise[k] * t * math.expm1(x) + d.circuit[k] * t
             if joules > allowed * (1.0 + 1e-9):
                 sums[SHORT] += 1.0
+        if omega <= 0.0:
+            # idling leaves it time to spare: the span means nothing to it
+            if ratio == 1.0:
+                sums[ENERGY_BY_BETA] += cost * free * batch
+            continue
+        if ratio > 1.0 and not limits.tdma:
+            # the battery holds the energy: a longer span is spent on samples, and the ratio follows from the batch
+            by_price = upload_by_price - (u / (3.0 * (omega + d.static[k])) if clock < d.clock_max[k] else 0.0)
+            if by_price < 0.0 and batch > low[k]:
+                share = omega * d.cycles[k] / (clock * cost)
+                moved = (1.0 - share) / by_price
+                sums[PRICE_BY_SPAN] += ratio * (moved * (1.0 - share) - 2.0 * omega * omega / (cost * batch))
+                sums[PRICE_BY_BETA] += 2.0 * omega * ratio
+            continue
         if time_by_price < 0.0:
             price_by_span = 1.0 / time_by_price
             price_by_beta = -free * u / time_by_price
@@ -102,13 +115,7 @@ def fastest_span(d: Devices, limits: Limits, batch: Floats) -> float:
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def paid_span(d: Devices, limits: Limits, low: Floats, rounds: float) -> float:
-    """`least_span` without the interpreter's lock."""
-    return least_span(d, limits, low, rounds)
-
-
-@njit(cache=True, error_model="numpy", nogil=True)
 def fill_most_batches(problem: Problem, first: int, span: float, rounds: float, most: Floats) -> None:
     """The largest whole batches within a span for devices ``first, first + 1, ...``, written into `most`."""
     for k in range(most.size):
-        most[k] = most_batch(problem, first + k, span, rounds)
+        most[k] = most_batch(problem, first + k, span, math.inf, rounds)

@@ -34,10 +34,12 @@ class Crew:
     def __init__(self, problem: Problem, threads: int | None = None) -> None:
         self.problem = problem
         count = problem.devices.cycles.size
+        self.up_s = float((problem.devices.span / problem.devices.exponent_max).sum()) if problem.limits.tdma else 0.0
+        """TDMA: the least seconds that all uploads of a round take; else zero."""
         self.point = new_point(count)
         self.parts = [slice(at, min(at + PART, count)) for at in range(0, count, PART)]
         self._devices = [Devices(*(column[part] for column in problem.devices)) for part in self.parts]
-        self._points = [Point(*(c[part] for c in self.point[:5]), self.point.scalars) for part in self.parts]
+        self._points = [_part_of(self.point, part) for part in self.parts]
         threads = min(threads or processors(), len(self.parts))
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
@@ -59,7 +61,8 @@ class Crew:
             )
             return sums
 
-        return self.each(work).sum(axis=0)
+        total: Floats = self.each(work).sum(axis=0)
+        return total
 
     def fastest(self, batch: Floats) -> float:
         """The least span that clocks and powers alone allow at these batches."""
@@ -104,6 +107,17 @@ class Crew:
             ratios=point.ratio.copy(),
             slack=lam * (omega - total),
         )
+
+
+def _part_of(point: Point, part: slice) -> Point:
+    """The point's columns over a part of the fleet; the scalars are the fleet's."""
+    return point._replace(
+        price=point.price[part],
+        ratio=point.ratio[part],
+        batch=point.batch[part],
+        clock=point.clock[part],
+        exponent=point.exponent[part],
+    )
 
 
 def processors() -> int:

@@ -92,10 +92,9 @@ def most_whole(problem: Problem, span: float) -> Floats:
 
 def _most_span(crew: Crew, batches: Batches, m: float, n: float) -> float:
     """The longest span that the server's fastest rounds leave, and (TDMA) the fastest uploads."""
-    limits, server, d = crew.problem.limits, crew.problem.server, crew.problem.devices
+    limits, server = crew.problem.limits, crew.problem.server
     rest = limits.delay - m * server.cycles * batches.server_low / server.clock_max
-    uploads = float((d.span / d.exponent_max).sum()) if limits.tdma else 0.0
-    return rest / n - limits.down_s - uploads
+    return rest / n - limits.down_s - crew.up_s
 
 
 @dataclass(kw_only=True)
@@ -167,14 +166,14 @@ def _newton(
             return False
         if not np.all(np.isfinite(step)):
             return False
-        _move(at, kept, step, limits.tdma, floor, left, right)
+        _move(at, kept, np.asarray(step, dtype=np.float64), floor, left, right)
     return False
 
 
-def _move(at: _State, kept: list[int], step: Floats, tdma: bool, floor: float, left: float, right: float) -> None:
+def _move(at: _State, kept: list[int], step: Floats, floor: float, left: float, right: float) -> None:
     """Take a step, not too far, and not over the ends of the spans."""
-    for i, change in zip(kept, step.tolist(), strict=True):
-        change = min(max(change, -_FARTHEST), _FARTHEST) if i == 0 or (tdma and i == 2) else change
+    for i, full in zip(kept, step.tolist(), strict=True):
+        change = full if i == 1 else min(max(full, -_FARTHEST), _FARTHEST)
         if i == 0:
             at.log_energy = max(at.log_energy + change, floor)
         elif i == 1:
@@ -247,7 +246,7 @@ def _trial(
 def _server(
     crew: Crew, batches: Batches, m: float, psi0: float, log_energy: float, given: float
 ) -> tuple[float, float, float, float, float]:
-    """Joules, price, seconds, batch and clock of a server's round; `given` its seconds (TDMA: the price's logarithm)."""
+    """Joules, price, seconds, batch and clock of a server's round; `given`: its seconds (TDMA: log price)."""
     server, tdma = crew.problem.server, crew.problem.limits.tdma
     low, high = batches.server_low, batches.server_high
     beta = math.sqrt(psi0 / (m * math.exp(log_energy)))

@@ -45,8 +45,9 @@ def sample(problem: Problem, count: int) -> Problem:
     weight = np.concatenate(([float(group.size) for group in groups], np.ones(kept)))
     root = np.sqrt(d.variance)
     variance = np.concatenate(([root[group].mean() ** 2 for group in groups], d.variance[slowest]))
+    devices = _weighted(d, chosen, weight, problem.limits.tdma)._replace(variance=variance * weight)
     return problem._replace(
-        devices=_weighted(d, chosen, weight, problem.limits.tdma)._replace(variance=variance * weight),
+        devices=devices,
         batches=problem.batches._replace(low=problem.batches.low[chosen], high=problem.batches.high[chosen]),
     )
 

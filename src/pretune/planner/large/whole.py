@@ -17,7 +17,7 @@ from pretune.planner.whole import Decision
 
 _SWEEPS = 4
 _TRIALS = 12
-_SPENT = 1e-9
+_SPENT = 3e-8
 """Share of the energy not worth another pass."""
 
 
@@ -26,8 +26,8 @@ def round_large(
 ) -> Decision | None:
     """A good whole-batch decision at the continuous optimum in `crew.point`; None where the batteries allow none.
 
-    `coefficients` are ``(weight, phi, psi0, psi)`` at the rounds, `high` the largest whole batches that clocks and powers
-    allow. Leaves the decision's clocks and powers in the point.
+    `coefficients` are ``(weight, phi, psi0, psi)`` at the rounds, `high` the largest whole batches that clocks and
+    powers allow. Leaves the decision's clocks and powers in the point.
     """
     problem, point = crew.problem, crew.point
     real, span, omega = point.batch.copy(), float(point.scalars[2]), float(point.scalars[1])
