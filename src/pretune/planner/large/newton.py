@@ -15,7 +15,7 @@ import numpy as np
 
 from pretune.bounds import SAME
 from pretune.physics.types import Floats
-from pretune.planner.kernels.fixed import DELAY_SHORT, SOLVED, solve_fixed
+from pretune.planner.kernels.fixed import DELAY_SHORT, SOLVED, new_point, solve_fixed
 from pretune.planner.kernels.scalar import batch_at, clock_at, sample_cost
 from pretune.planner.kernels.slopes import (
     ENERGY,
@@ -32,8 +32,11 @@ from pretune.planner.kernels.slopes import (
 )
 from pretune.planner.kernels.split import server_price
 from pretune.planner.large.crew import Crew
+from pretune.planner.large.sample import sample
 from pretune.planner.problem import Batches, Problem
 
+FEW = 1_000
+"""Devices of the sample that a cold start takes."""
 MOST_STEPS = 40
 EXACT = 3e-12
 """How near to the energy budget a solution ends, relative, as in the nested solver."""
@@ -72,6 +75,15 @@ def solve(crew: Crew, batches: Batches, m: float, n: float, psi0: float, psi: fl
     point.scalars[:3] = start.energy, start.omega, start.span
     point.price[:], point.ratio[:] = 0.0, 1.0
     return int(solve_fixed(problem, batches, m, n, psi0, psi, point))
+
+
+def solve_cold(crew: Crew, m: float, n: float, psi0: float, psi: float) -> int:
+    """`solve` from nothing: a sample's solution, by the nested solver, is where it starts."""
+    few = sample(crew.problem, FEW)
+    point = new_point(few.devices.cycles.size)
+    solve_fixed(few, few.batches, m, n, psi0, psi, point)
+    start = Start(energy=float(point.scalars[0]), omega=float(point.scalars[1]), span=float(point.scalars[2]))
+    return solve(crew, crew.problem.batches, m, n, psi0, psi, start)
 
 
 def solve_held(crew: Crew, batches: Batches, m: float, n: float, psi0: float, psi: float, start: Start) -> bool:
