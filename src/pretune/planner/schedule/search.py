@@ -80,8 +80,12 @@ class ScheduleSearch:
             return math.inf
         return min(self.best.value - 0.999 * self.tolerance * abs(self.best.value), self.floor)
 
-    def solve(self, rounds: tuple[int, int], course: Course) -> int:
-        """The continuous optimum at a pair of rounds, into `course`; returns the kernel's status."""
+    def solve(self, rounds: tuple[int, int], course: Course, *, whole: bool = False) -> int:
+        """The continuous optimum at a pair of rounds, into `course`; returns the kernel's status.
+
+        `whole`: with no batch beyond the largest whole one that there is time for, which makes the prices better ones
+        where batches are small.
+        """
         limits, (m, n) = self.problem.batches, map(float, rounds)
         ranges = Ranges(
             np.full(self.segments, limits.server_low),
@@ -89,6 +93,10 @@ class ScheduleSearch:
             np.tile(limits.low, (self.segments, 1)),
             np.tile(limits.high, (self.segments, 1)),
         )
+        if whole:
+            caps = caps_over(self.problem, m, m, n, n, self.segments)
+            if caps.possible:
+                ranges = ranges._replace(server_high=caps.server, high=caps.devices)
         self.solves += 1
         parts = parts_at(self.problem.criterion, m, n, self.segments)
         return int(solve_segments(self.problem, ranges, parts, course))
@@ -119,7 +127,7 @@ class ScheduleSearch:
         m, n = map(float, rounds)
         weight, phi, psi0, psi = coefficients(self.problem.criterion, m, n)
         course = Course(*(column.copy() for column in self._warm))
-        status = self.solve(rounds, course)
+        status = self.solve(rounds, course, whole=True)
         self._solved.add(rounds)
         if status == DELAY_SHORT:
             return False
