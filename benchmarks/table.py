@@ -33,9 +33,12 @@ def _machine(machine: dict[str, Any], parts: dict[str, Any]) -> str:
         return "Nothing has been measured yet.\n"
     tools = ", ".join(f"{name} {machine[name]}" for name in machine if name not in ("processor", "cores", "memory_gib"))
     lines = [f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; {tools}.", ""]
-    lines += table(
-        ("part", "commit", "measured"), [(name, f"`{part['commit']}`", part["date"]) for name, part in parts.items()]
-    )
+    body = []
+    for name, part in parts.items():
+        body.append((name, f"`{part['commit']}`", part["date"]))
+        if "peers" in part:
+            body.append((f"{name}, the peers", f"`{part['peers']['commit']}`", part["peers"]["date"]))
+    lines += table(("part", "commit", "measured"), body)
     return "\n".join(lines) + "\n"
 
 
