@@ -127,6 +127,15 @@ def plans(tiny: bool, scratch: Path) -> Rows:
     ]
 
 
+def scale(tiny: bool, scratch: Path) -> Rows:
+    """A line for each size of the fleet, and the exponents of the fitted power laws."""
+    out = scratch / "scale.json"
+    sizes = ["--sizes", "1000", "2000"] if tiny else ["--access", "fdma", "tdma"]
+    subprocess.run([sys.executable, str(HERE / "scale.py"), "--out", str(out), *sizes], cwd=ROOT, check=True)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    return [*found["lines"], {"exponents": found["exponents"]}]
+
+
 OURS = {"joint": "bench_joint.py", "fixed": "bench_fixed.py", "global": "bench_global.py"}
 """Parts with peers, which `--ours` does not measure again."""
 
@@ -135,6 +144,7 @@ PARTS: dict[str, Callable[[bool, Path], Rows]] = {
     "fixed": measured("bench_fixed.py"),
     "global": measured("bench_global.py"),
     "shell": measured("bench_shell.py"),
+    "scale": scale,
     "exhaustive": scripted("exhaustive.py", ["--count", "120"], ["--count", "1"]),
     "oracle": oracle,
     "plans": plans,
@@ -215,7 +225,7 @@ def main() -> None:
         run = measured(OURS[name], "test_pretune") if again else PARTS[name]
         with tempfile.TemporaryDirectory() as scratch:
             rows = finite(run(options.tiny, Path(scratch)))
-        part = {"commit": commit(), "date": now(), "rows": rows}
+        part = {"commit": commit(), "date": now(), "load": round(os.getloadavg()[0], 1), "rows": rows}
         if again:
             known = {test_of(row) for row in rows}
             rows += [row for row in again["rows"] if test_of(row) not in known]

@@ -35,10 +35,10 @@ def _machine(machine: dict[str, Any], parts: dict[str, Any]) -> str:
     lines = [f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; {tools}.", ""]
     body = []
     for name, part in parts.items():
-        body.append((name, f"`{part['commit']}`", part["date"]))
+        body.append((name, f"`{part['commit']}`", part["date"], str(part.get("load", "–"))))
         if "peers" in part:
-            body.append((f"{name}, the peers", f"`{part['peers']['commit']}`", part["peers"]["date"]))
-    lines += table(("part", "commit", "measured"), body)
+            body.append((f"{name}, the peers", f"`{part['peers']['commit']}`", part["peers"]["date"], "–"))
+    lines += table(("part", "commit", "measured", "processes that wanted a core"), body)
     return "\n".join(lines) + "\n"
 
 
@@ -71,7 +71,8 @@ def _summary(parts: dict[str, Any]) -> str:
                 what = f"front of {row['points']} plans along {row['axis']}, {row['devices']} devices"
                 body.append((what, "5 s", seconds(row["median_s"])))
             else:
-                body.append(("`pretune plan` from the shell, wall-clock", "1.5 s", seconds(row["median_s"])))
+                measured = f"{seconds(row['median_s'])} (processor time {seconds(row['processor_s'])})"
+                body.append(("`pretune plan` from the shell, wall-clock", "1.5 s", measured))
     return "\n".join(["## In short", "", *table(("what", "aim", "measured"), body)]) + "\n"
 
 
@@ -208,6 +209,32 @@ def _shell(rows: Rows) -> str:
     return "\n".join(text + table(("what", "median", ""), body)) + "\n"
 
 
+def _scale(rows: Rows) -> str:
+    exponents = next(row["exponents"] for row in rows if "exponents" in row)
+    body = []
+    for row in (row for row in rows if "devices" in row):
+        cells = [f"{row['devices']:,}".replace(",", " "), row["access"]]
+        if "error" in row:
+            body.append([*cells, "failed", *["–"] * 8])
+            continue
+        cells += [seconds(row["cost_model_cpu_s"]), seconds(row["fixed_cpu_s"])]
+        cells += [times(row["fixed_in_cost_models_cpu"]), seconds(row["plan_cpu_s"]), seconds(row["plan_wall_s"])]
+        cells += [percent(row["gap"]), seconds(row["csv_cpu_s"]), seconds(row["parquet_cpu_s"])]
+        body.append([*cells, f"{row['peak_gb']:.2g} GB"])
+    text = ["## Large fleets", ""]
+    text += prose(
+        "Processor time of both cores, in a process for each size (`benchmarks/scale.py`): one evaluation of the cost "
+        "model, the optimum at fixed rounds and how many evaluations it costs, the whole plan (also by the clock) with "
+        "its proven gap, the fleet read from a file, and the most memory that all of it took."
+    )
+    heads = ("devices", "access", "cost model", "fixed rounds", "in cost models", "whole plan", "by the clock")
+    text += table((*heads, "gap", "CSV", "Parquet", "memory"), body)
+    for access, found in exponents.items():
+        text += ["", f"Exponents over the sizes, {access}: {found['fixed_cpu_s']:.2f} at fixed rounds, "]
+        text[-1] += f"{found['plan_cpu_s']:.2f} of a whole plan."
+    return "\n".join(text) + "\n"
+
+
 def _exhaustive(rows: Rows) -> str:
     missed, below = (max(rows, key=lambda row: row[key]) for key in ("missed", "bound_below"))
     exact = sum(row["missed"] <= 1e-12 for row in rows)
@@ -274,6 +301,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "fixed": _fixed,
     "global": _global,
     "shell": _shell,
+    "scale": _scale,
     "exhaustive": _exhaustive,
     "oracle": _oracle,
     "plans": _plans,
