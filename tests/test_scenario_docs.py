@@ -32,10 +32,13 @@ def test_every_field_is_described(model: type) -> None:
 
 
 def test_the_examples_of_the_page_load(tmp_path: Path) -> None:
-    whole, fleet, drawn = re.findall(r"```yaml\n(.*?)```", render(), re.DOTALL)
+    whole, band, fleet, drawn = re.findall(r"```yaml\n(.*?)```", render(), re.DOTALL)
     path = tmp_path / "example.yaml"
     path.write_text(whole)
     assert len(load_scenario(path).devices) == 2
+    path.write_text(band)
+    shared = small(radio=read_tree(path)["radio"], devices__0__bandwidth_hz=..., devices__1__bandwidth_hz=...)
+    assert scenario_from_dict(shared).devices.bandwidth_hz.tolist() == [5e6, 5e6]
     path.write_text(drawn)
     assert len(scenario_from_dict(small(devices=read_tree(path)["devices"])).devices) == 50
     path.write_text(fleet)

@@ -66,6 +66,8 @@ class Table:
     header: Callable[[str], str] = str
     problems: Problems = field(default_factory=Problems)
     defaults: list[str] = field(default_factory=list)
+    uplink_hz: float | None = None
+    """The band that all devices share and none has a part of its own of (NaN: not known); None where each has."""
 
     def checked(self) -> dict[str, Any]:
         """The columns as `Fleet` takes them.
@@ -76,12 +78,26 @@ class Table:
         if self.size < 1:
             self.problems.holds("", [], "at least one device")
             self.problems.refuse()
-        filled = {key: self._filled(key) for key in QUANTITIES if key != "weight"}
+        filled = {key: self._filled(key) for key in QUANTITIES if key not in ("weight", "bandwidth_hz")}
+        filled["bandwidth_hz"] = self._filled("bandwidth_hz") if self.uplink_hz is None else self._shared()
         weight = self._weights(filled["samples"])
         names = self._names()
         self.problems.refuse()
         filled["samples"] = filled["samples"].astype(np.int64)
-        return {**filled, "weight": weight, "given_names": names, "defaults": tuple(self.defaults)}
+        given = {"given_names": names, "defaults": tuple(self.defaults), "uplink_hz": self.uplink_hz}
+        return {**filled, "weight": weight, **given}
+
+    def _shared(self) -> Floats:
+        """Equal parts of the band that all devices share; none may have a bandwidth of its own."""
+        band, column = float(self.uplink_hz or 0.0), self.columns.get("bandwidth_hz")
+        if math.isnan(band):  # the radio is in error, and who has what is not known
+            return np.ones(self.size)
+        if column is not None and column.present.any():
+            self.problems.say(
+                f"{self.header('bandwidth_hz')}: is given, should be left out: the devices share "
+                "radio.uplink_bandwidth_hz"
+            )
+        return equal_shares(band, self.size)
 
     def _filled(self, key: str) -> Floats:
         """One numeric column in range; absent cells take the physical default."""
@@ -161,6 +177,11 @@ class Table:
                 f"{self.header('weight')}: holds weights that sum to {total:.9g}, should hold weights that sum to 1"
             )
         return shares(column.numbers)
+
+
+def equal_shares(band_hz: float, count: int) -> Floats:
+    """Each device's part of a band that is divided equally, shape (K,)."""
+    return np.full(count, band_hz / count)
 
 
 def shares(parts: Floats) -> Floats:

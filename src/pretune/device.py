@@ -37,8 +37,10 @@ class Device(Part):
     gain: Annotated[float, Quantity(noun="power ratio", unit="", example="-105 dB", si=3.1e-11)] = Field(
         description="Channel power gain g between device and server, the same both ways."
     )
-    bandwidth_hz: Annotated[float, Quantity(noun="frequency", unit="Hz", example="2 MHz", si=2e6)] = Field(
-        description="Uplink bandwidth: with FDMA the device's own share, with TDMA the band it has in its turn."
+    bandwidth_hz: Annotated[float, Quantity(noun="frequency", unit="Hz", example="2 MHz", si=2e6)] | None = Field(
+        default=None,
+        description="Uplink bandwidth: with FDMA the device's own share, with TDMA the band it has in its turn. "
+        "Left out where the radio has `uplink_bandwidth_hz`.",
     )
     samples: Annotated[int, Quantity(noun="of samples", unit="", si=600, whole=True)] = Field(
         description="Samples in the device's data set: the largest batch."
@@ -54,4 +56,4 @@ class Device(Part):
 
 QUANTITIES = {key: mark for key, field in Device.model_fields.items() if isinstance(mark := mark_of(field), Quantity)}
 """Unit and range of each numeric key."""
-REQUIRED = frozenset(key for key, field in Device.model_fields.items() if field.is_required())
+REQUIRED = frozenset(key for key, field in Device.model_fields.items() if field.is_required()) | {"bandwidth_hz"}

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.columns import WEIGHT_TOLERANCE, Column, Table, read_column
+from pretune.columns import WEIGHT_TOLERANCE, Column, Table, equal_shares, read_column
 from pretune.device import QUANTITIES, REQUIRED, Device
 from pretune.parts import mapping_of
 from pretune.physics.types import Floats, Ints
@@ -30,7 +30,8 @@ class Fleet:
 
     `weight` sums to one; `battery_j` is infinite where a device has no limit. `given_names` is None for a fleet
     whose devices are called device-0, device-1, ...; `names` are the names either way. `defaults` are the keys
-    that took a physical default, as lines ``devices.static_power_w = 0.0``.
+    that took a physical default, as lines ``devices.static_power_w = 0.0``. `uplink_hz` is the band that all devices
+    share, and `bandwidth_hz` then an equal part of it for each; None where each has a bandwidth of its own.
 
     The constructor takes finished columns. `from_columns` and `from_rows` also take texts with units, and fill in
     defaults.
@@ -49,6 +50,7 @@ class Fleet:
     battery_j: Floats
     given_names: tuple[str, ...] | None = None
     defaults: tuple[str, ...] = ()
+    uplink_hz: float | None = None
 
     def __post_init__(self) -> None:
         problems, size = Problems(), np.size(self.capacitance)
@@ -80,6 +82,8 @@ class Fleet:
         values: dict[str, Any] = {key: getattr(self, key)[index].item() for key in COLUMNS}
         if math.isinf(values["battery_j"]):
             values["battery_j"] = None
+        if self.uplink_hz is not None:
+            del values["bandwidth_hz"]
         name = f"device-{index % len(self)}" if self.given_names is None else self.given_names[index]
         return Device.model_construct(name=name, **values)
 
@@ -117,33 +121,42 @@ class Fleet:
         """The devices as the scenario file writes them, every key spelled out."""
         columns = {key: getattr(self, key).tolist() for key in COLUMNS}
         columns["battery_j"] = [None if math.isinf(value) else value for value in columns["battery_j"]]
+        if self.uplink_hz is not None:
+            del columns["bandwidth_hz"]
         keys = ("name", *columns)
         return [dict(zip(keys, row, strict=True)) for row in zip(self.names, *columns.values(), strict=True)]
 
+    def sharing(self, uplink_hz: float) -> Fleet:
+        """The same devices on another band that they share."""
+        if uplink_hz == self.uplink_hz:
+            return self
+        return replace(self, uplink_hz=uplink_hz, bandwidth_hz=equal_shares(uplink_hz, len(self)))
+
     @staticmethod
-    def from_columns(count: int | None = None, **columns: Any) -> Fleet:
+    def from_columns(count: int | None = None, *, uplink_hz: float | None = None, **columns: Any) -> Fleet:
         """A fleet from columns named like a device's keys (`name` for the names).
 
         A column is a sequence or an array of length K, or one value for all devices; optional ones may be left
-        out. `count` is K, needed only if no column has a length.
+        out. `count` is K, needed only if no column has a length. With `uplink_hz` the devices share a band (Hz), and
+        there is no column `bandwidth_hz`.
 
         Raises:
             InputError: a column is missing, unknown or of another length, or holds a bad value.
         """
         try:
-            return Fleet(**_table_from_columns(count, columns).checked())
+            return Fleet(**_table_from_columns(count, columns, uplink_hz).checked())
         except Refused as bad:
             raise bad.problems.error("devices") from None
 
     @staticmethod
-    def from_rows(rows: Iterable[Device | Mapping[str, Any]]) -> Fleet:
-        """A fleet from devices, or from mappings with a device's keys.
+    def from_rows(rows: Iterable[Device | Mapping[str, Any]], *, uplink_hz: float | None = None) -> Fleet:
+        """A fleet from devices, or from mappings with a device's keys; `uplink_hz` is the band they share, if any.
 
         Raises:
             InputError: one line per bad field.
         """
         try:
-            return fleet_from_rows(list(rows))
+            return fleet_from_rows(list(rows), uplink_hz)
         except Refused as bad:
             raise bad.problems.error("devices") from None
 
@@ -152,12 +165,12 @@ def _rebuilt(values: dict[str, Any]) -> Fleet:
     return Fleet(**values)
 
 
-COLUMNS = tuple(field.name for field in fields(Fleet) if field.name not in ("given_names", "defaults"))
+COLUMNS = tuple(field.name for field in fields(Fleet) if field.name not in ("given_names", "defaults", "uplink_hz"))
 """The numeric columns of a fleet."""
 
 
-def fleet_from_rows(rows: Sequence[object]) -> Fleet:
-    """A fleet from a list of mappings or devices.
+def fleet_from_rows(rows: Sequence[object], uplink_hz: float | None = None) -> Fleet:
+    """A fleet from a list of mappings or devices; `uplink_hz` is the band they share, if any.
 
     Raises:
         Refused: with one line per bad field.
@@ -166,6 +179,7 @@ def fleet_from_rows(rows: Sequence[object]) -> Fleet:
     cells: dict[str, list[object]] = {key: [None] * size for key in Device.model_fields}
     present = {key: np.zeros(size, dtype=np.bool_) for key in Device.model_fields}
     broken = np.zeros(size, dtype=np.bool_)
+    absent = ("name", "weight") if uplink_hz is None else ("name", "weight", "bandwidth_hz")  # where null is nothing
     for i, row in enumerate(rows):
         tree = row.model_dump(exclude_unset=True) if isinstance(row, Device) else row
         if not isinstance(tree, Mapping):
@@ -175,7 +189,7 @@ def fleet_from_rows(rows: Sequence[object]) -> Fleet:
         for key, value in tree.items():
             if key not in cells:
                 problems.unknown(f"[{i}]", cells, key)
-            elif value is not None or key not in ("name", "weight"):
+            elif value is not None or key not in absent:
                 cells[key][i] = value
                 present[key][i] = True
     columns = {}
@@ -185,11 +199,13 @@ def fleet_from_rows(rows: Sequence[object]) -> Fleet:
             cells[key] = [1 if broken[i] else cell for i, cell in enumerate(cells[key])]
         if present[key].any() or key in REQUIRED:
             columns[key] = read_column(key, cells[key], present[key])
-    table = Table(size=size, columns=columns, names=cells["name"], problems=problems)
+    if uplink_hz is not None and not present["bandwidth_hz"][~broken].any():
+        columns.pop("bandwidth_hz", None)
+    table = Table(size=size, columns=columns, names=cells["name"], problems=problems, uplink_hz=uplink_hz)
     return Fleet(**table.checked())
 
 
-def _table_from_columns(count: int | None, columns: Mapping[str, Any]) -> Table:
+def _table_from_columns(count: int | None, columns: Mapping[str, Any], uplink_hz: float | None) -> Table:
     lengths = {len(value) for value in columns.values() if _has_length(value)} | (
         {count} if count is not None else set()
     )
@@ -212,7 +228,7 @@ def _table_from_columns(count: int | None, columns: Mapping[str, Any]) -> Table:
             if key == "battery_j":  # here, as in a fleet's own column, infinity is no limit
                 cells, numeric = [None if cell == math.inf else cell for cell in list(cells)], False
             table[key] = read_column(key, cells if numeric else list(cells), np.ones(size, dtype=np.bool_))
-    return Table(size=size, columns=table, names=names, problems=problems)
+    return Table(size=size, columns=table, names=names, problems=problems, uplink_hz=uplink_hz)
 
 
 def _has_length(value: object) -> bool:

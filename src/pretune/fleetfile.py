@@ -18,11 +18,11 @@ from pretune.problems import Problems, Refused, refused, shown
 SUFFIXES = (".csv", ".parquet")
 
 
-def fleet_from_file(spec: Mapping[Any, Any], base: Path) -> Fleet:
+def fleet_from_file(spec: Mapping[Any, Any], base: Path, uplink_hz: float | None = None) -> Fleet:
     """The fleet that ``{file: fleet.csv}`` names; a relative path starts at `base`.
 
     A CSV file has a line of column names, named like a device's keys; a cell may hold a number or a text with
-    a unit, and an empty cell is an absent key.
+    a unit, and an empty cell is an absent key. `uplink_hz` is the band that the devices share, if any.
 
     Raises:
         Refused: the file can't be read, or one line per bad cell.
@@ -59,6 +59,7 @@ def fleet_from_file(spec: Mapping[Any, Any], base: Path) -> Fleet:
             where=lambda i, key: f"[{i}].{key} ({file} {line(i)})",
             header=lambda key: f"{key} ({file})",
             problems=problems,
+            uplink_hz=uplink_hz,
         ).checked()
     )
 

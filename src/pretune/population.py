@@ -49,8 +49,8 @@ class Population(Part):
     )
 
 
-def fleet_from_draw(spec: Mapping[Any, Any]) -> Fleet:
-    """The fleet that a population describes.
+def fleet_from_draw(spec: Mapping[Any, Any], uplink_hz: float | None = None) -> Fleet:
+    """The fleet that a population describes; `uplink_hz` is the band that the devices share, if any.
 
     Raises:
         Refused: with one line per bad field.
@@ -66,7 +66,9 @@ def fleet_from_draw(spec: Mapping[Any, Any]) -> Fleet:
     for key, what in population.draw.items():
         if key not in QUANTITIES:
             problems.unknown("draw", QUANTITIES, key)
-        elif what is not None or key not in ("weight", "battery_j"):
+        elif what is not None or key not in (
+            ("weight", "battery_j") if uplink_hz is None else ("weight", "battery_j", "bandwidth_hz")
+        ):
             draw: Draw
             try:
                 if key == "gain" and isinstance(what, Mapping) and "cell" in what:
@@ -90,6 +92,7 @@ def fleet_from_draw(spec: Mapping[Any, Any]) -> Fleet:
         header=lambda key: f"draw.{key}",
         problems=problems,
         defaults=defaults,
+        uplink_hz=uplink_hz,
     )
     return Fleet(**table.checked())
 

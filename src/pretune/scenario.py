@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from enum import Enum
@@ -22,7 +23,7 @@ from pretune.fleet import Fleet, fleet_from_rows
 from pretune.parts import Part, problems_of
 from pretune.physics.types import Floats
 from pretune.problems import Problems, refused, shown
-from pretune.system import Access, Budget, Radio, Server, Workload
+from pretune.system import Access, Budget, Radio, Server, Shares, Workload
 from pretune.trees import plain_tree
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Radio",
     "Scenario",
     "Server",
+    "Shares",
     "Workload",
     "load_scenario",
     "scenario_from_dict",
@@ -53,19 +55,32 @@ def _read_format(value: object) -> int:
 
 
 def _read_devices(value: object, info: ValidationInfo) -> Fleet:
+    # a radio that is in error is not there: then nobody knows who has a bandwidth
+    uplink_hz = info.data["radio"].uplink_bandwidth_hz if "radio" in info.data else math.nan
     if isinstance(value, Fleet):
-        return value
+        return _on_band(value, uplink_hz)
     if isinstance(value, list | tuple):
-        return fleet_from_rows(value)
+        return fleet_from_rows(value, uplink_hz)
     if isinstance(value, Mapping) and "file" in value:
         from pretune.fleetfile import fleet_from_file
 
-        return fleet_from_file(value, (info.context or {}).get("base", Path()))
+        return fleet_from_file(value, (info.context or {}).get("base", Path()), uplink_hz)
     if isinstance(value, Mapping) and ("draw" in value or "count" in value):
         from pretune.population import fleet_from_draw
 
-        return fleet_from_draw(value)
+        return fleet_from_draw(value, uplink_hz)
     raise refused(value, DEVICES_SHOULD)
+
+
+def _on_band(fleet: Fleet, uplink_hz: float | None) -> Fleet:
+    """The fleet on the radio's band; one whose devices have (or lack) bandwidths of their own can't change that."""
+    if uplink_hz is None and fleet.uplink_hz is not None:
+        raise refused(fleet, "devices with a bandwidth_hz each: radio.uplink_bandwidth_hz is not given")
+    if uplink_hz is None or math.isnan(uplink_hz):
+        return fleet
+    if fleet.uplink_hz is None:
+        raise refused(fleet, "devices without bandwidth_hz: they share radio.uplink_bandwidth_hz")
+    return fleet.sharing(uplink_hz)
 
 
 def _read_task(value: object) -> dict[str, Any] | None:
@@ -135,7 +150,7 @@ class Scenario(Part):
         for part in ("workload", "server", "radio", "convergence"):
             model = getattr(self, part)
             for key in type(model).model_fields:
-                if key not in model.model_fields_set:
+                if key not in model.model_fields_set and not (part == "radio" and self._bandless(key)):
                     value = getattr(model, key)
                     text = value.value if isinstance(value, Enum) else "null" if value is None else repr(value)
                     lines.append(f"{part}.{key} = {text}")
@@ -157,11 +172,18 @@ class Scenario(Part):
     def _head(self) -> dict[str, Any]:
         # Python mode leaves the task as it is; JSON mode would stumble over texts that are no UTF-8.
         tree = self.model_dump(exclude={"devices"})
+        tree["radio"] = {key: value for key, value in tree["radio"].items() if not self._bandless(key)}
         tree["radio"]["access"] = self.radio.access.value
+        if "bandwidth_shares" in tree["radio"]:
+            tree["radio"]["bandwidth_shares"] = self.radio.bandwidth_shares.value
         tree["convergence"]["criterion"] = self.convergence.criterion.value
         variance = self.convergence.finetune_variance
         tree["convergence"]["finetune_variance"] = list(variance) if isinstance(variance, tuple) else variance
         return tree
+
+    def _bandless(self, key: str) -> bool:
+        """Whether a key of the radio speaks of a shared band and there is none: as if there were no such key."""
+        return self.radio.uplink_bandwidth_hz is None and key in ("uplink_bandwidth_hz", "bandwidth_shares")
 
     def replace(self, **changes: Any) -> Scenario:
         """The same scenario with other values of some fields, validated again."""

@@ -22,6 +22,7 @@ DERIVED = {
     (Workload, "download_bits"): "`upload_bits`",
     (Radio, "noise_psd_w_per_hz"): "-174 dBm/Hz, 3.98e-21",
     (Device, "name"): "`device-<i>`",
+    (Device, "bandwidth_hz"): "required, unless the band is shared",
     (Device, "weight"): "`samples / sum(samples)`",
     (Cell, "min_distance_m"): "10 for `umi`, else 35",
     (Cell, "base_height_m"): "10 for `umi`, 25 for `uma`",
@@ -73,6 +74,18 @@ convergence: {criterion: trajectory, smoothness: 10, initial_gap: 2.3, shift: 0.
 | `devices` | required | A list of mappings, a fleet file, or a drawn population, below. |
 | `schedule` | 1 | Segments of each stage, 1 to 32; batch, clock and power are constant within a segment, below. |
 | `task` | null | Model and data: a mapping that is kept as it is, needed only to run, calibrate or profile. |
+"""
+
+BAND = """\
+### A band that is shared
+
+```yaml
+radio: {access: fdma, broadcast_bandwidth_hz: 20 MHz, uplink_bandwidth_hz: 10 MHz, bandwidth_shares: optimal}
+```
+
+With `uplink_bandwidth_hz` the uploads share one band, and no device has a `bandwidth_hz` of its own, whether the devices
+are a list, a file or drawn. `bandwidth_shares: optimal` makes each device's bandwidth a decision of the plan, the same
+in all rounds; `equal` gives each the same. With `tdma` there is nothing to share.
 """
 
 FLEET_FILE = """\
@@ -136,7 +149,7 @@ def render() -> str:
     sections += [
         _section("##", key, model) for key, model in (("workload", Workload), ("server", Server), ("radio", Radio))
     ]
-    sections.append(_section("##", "devices", Device))
+    sections += [BAND, _section("##", "devices", Device)]
     sections += [FLEET_FILE, DRAW + "\n" + _table(Population), CELL + "\n" + _table(Cell)]
     sections += [_section("##", key, model) for key, model in (("budget", Budget), ("convergence", Convergence))]
     sections.append(SCHEDULE)

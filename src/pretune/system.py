@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from pretune.fields import Quantity
 from pretune.parts import Part
+from pretune.problems import Problems
 
 THERMAL_NOISE = 10.0 ** (-17.4) * 1e-3
 """-174 dBm/Hz in W/Hz: thermal noise ``k T`` at 290 K, rounded as everyone rounds it."""
@@ -20,6 +21,13 @@ class Access(StrEnum):
 
     FDMA = "fdma"
     TDMA = "tdma"
+
+
+class Shares(StrEnum):
+    """How an uplink band that all devices share is divided."""
+
+    EQUAL = "equal"
+    OPTIMAL = "optimal"
 
 
 class Workload(Part):
@@ -77,6 +85,32 @@ class Radio(Part):
     broadcast_bandwidth_hz: Annotated[float, Quantity(noun="frequency", unit="Hz", example="20 MHz", si=2e7)] = Field(
         description="Bandwidth of the broadcast."
     )
+    uplink_bandwidth_hz: (
+        Annotated[float, Quantity(noun="frequency", unit="Hz", example="20 MHz", si=2e7)] | None
+    ) = Field(
+        default=None,
+        description="Band that the uploads share, only with `fdma`; the devices then have no `bandwidth_hz` of their own.",
+    )
+    bandwidth_shares: Shares = Field(
+        default=Shares.OPTIMAL,
+        description="Only with `uplink_bandwidth_hz`: `optimal` lets the plan decide each device's share; "
+        "`equal` gives all the same.",
+    )
+
+    @model_validator(mode="after")
+    def _band_agrees(self) -> Self:
+        problems, given = Problems(), self.uplink_bandwidth_hz
+        if given is None and "bandwidth_shares" in self.model_fields_set:
+            problems.say("bandwidth_shares: is given, should be left out where there is no uplink_bandwidth_hz to share")
+        if given is not None and self.access is not Access.FDMA:
+            problems.holds("uplink_bandwidth_hz", given, "null: with tdma each upload has the device's bandwidth_hz")
+        problems.refuse()
+        return self
+
+    @property
+    def shares_decided(self) -> bool:
+        """Whether the devices' bandwidths are decisions of the plan."""
+        return self.uplink_bandwidth_hz is not None and self.bandwidth_shares is Shares.OPTIMAL
 
 
 class Budget(Part):
