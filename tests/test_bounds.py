@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from planner.draws import draw
-from pretune.bounds import Priced, System, bound, priced, system_of, upload_cost
+from pretune.bounds import Priced, System, bound, priced, system_of
 from pretune.convergence.criteria import device_noise, objective
 from pretune.errors import InputError
 from pretune.physics import cost, link
@@ -19,6 +19,7 @@ from pretune.planner.kernels.rounds import bound_over, coefficients
 from pretune.planner.problem import build
 from pretune.proof import cover, most_rounds
 from pretune.scenario import Scenario
+from pretune.uploads import upload_cost
 
 
 def entry_at(scenario: Scenario, m: int, n: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "trajectory, pre-training alone": {"seed": 11, "criterion": "trajectory", "stages": "both"},
     "final, side by side": {"seed": 6, "criterion": "final", "access": "fdma", "batteries": True, "count": 3},
     "final, taking turns": {"seed": 43, "criterion": "final", "access": "tdma", "batteries": False, "count": 2},
+    "final, a shared band": {"seed": 6, "access": "fdma", "criterion": "final", "count": 3, "shares": "optimal"},
     "final, small": {"seed": 2, "criterion": "final", "small": True, "batteries": True, "stages": "both"},
 }
 Path = tuple[str | int, ...]
@@ -149,7 +150,9 @@ def worse(scenario: Scenario, answer: Plan) -> Plan:
     if finetune.rounds and finetune.batch.max() > 1:
         batch = finetune.batch.copy()
         batch[int(batch.argmax())] -= 1
-        each = cost.finetune_round(scenario, batch.astype(float), finetune.clock_hz, finetune.power_w)
+        each = cost.finetune_round(
+            scenario, batch.astype(float), finetune.clock_hz, finetune.power_w, finetune.bandwidth_hz
+        )
         finetune = replace(finetune, batch=batch, round_s=each.time_s)
     else:
         one = cost.pretrain_round(scenario, pretrain.batch - 1, pretrain.clock_hz)

@@ -8,8 +8,10 @@ with rounds ``(M, N)`` and a span of at least ``s1`` is worth less than
 
 (`budgets` at their prices) with whole batches in their ranges. A battery may have two more ratios, one for batches up
 to a whole number and one for those above it (`halves`): any ratio is valid for either side, so each side takes what
-proves more, and the device's bill is the lesser of the two sides'. `pretune.proof` turns such
-bounds into a proof. This file shares no code with the planner; it is plain NumPy over the cost model's numbers.
+proves more, and the device's bill is the lesser of the two sides'. Where the band is shared, ``lambda gamma`` prices a
+hertz of it in every fine-tuning round, and ``C`` holds the uploads with their shares paid for, less what the band is
+worth. `pretune.proof` turns such bounds into a proof. This file shares no code with the planner; it is plain NumPy
+over the cost model's numbers.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pretune.convergence.criteria import ConvergenceCriterion, criterion_of, device_noise
 from pretune.corners import least_over
@@ -29,6 +32,7 @@ from pretune.errors import InputError
 from pretune.physics import cost, link
 from pretune.physics.types import Floats
 from pretune.scenario import Access, Scenario
+from pretune.uplinks import shared_upload_cost, shortest_shared
 from pretune.uploads import upload_cost
 
 SAME = 1e-9
@@ -55,6 +59,22 @@ class System:
         """Whether uploads take turns."""
         return self.scenario.radio.access is Access.TDMA
 
+    @property
+    def band_hz(self) -> float | None:
+        """The band that the plan shares out, if it does."""
+        radio = self.scenario.radio
+        return radio.uplink_bandwidth_hz if radio.shares_decided else None
+
+    @cached_property
+    def shortest(self) -> float:
+        """No fine-tuning round of one sample each takes less, broadcast (and, with TDMA, uploads) apart."""
+        computing = self.cycles / self.scenario.devices.max_clock_hz
+        if self.tdma:
+            return float(computing.max())
+        if self.band_hz is None:
+            return float((computing + self.span / self.exponent_max).max())
+        return shortest_shared(computing, self.span, self.exponent_max)
+
     @cached_property
     def up_s(self) -> float:
         """Seconds that all uploads take at the least where they take turns; zero where they don't."""
@@ -80,6 +100,8 @@ class Priced:
     three ratios: the device's own, the one up to that batch, the one above it. Shape (D, 10), or (B, D, 10)."""
     home: tuple[float, float, float]
     """The rounds of both stages and the span where the set was found: a hint where to try it, no part of the proof."""
+    band: Any = 0.0
+    """Per hertz of a shared band and round."""
     curve: Curve | None = None
     """For large fleets, in place of the sample costs: what samples and noise cost together."""
 
@@ -91,12 +113,15 @@ Boxes = Floats
 def system_of(scenario: Scenario) -> System:
     """The numbers of a scenario."""
     fleet, work, radio = scenario.devices, scenario.workload, scenario.radio
-    noise = radio.noise_psd_w_per_hz * fleet.bandwidth_hz / fleet.gain
+    # a shared band: the links as if each device had all of it
+    band_hz = radio.uplink_bandwidth_hz if radio.shares_decided else None
+    bandwidth_hz = fleet.bandwidth_hz if band_hz is None else np.full(len(fleet), band_hz)
+    noise = radio.noise_psd_w_per_hz * bandwidth_hz / fleet.gain
     down = cost.broadcast(scenario)
     return System(
         cycles=work.flops_per_sample / fleet.flops_per_cycle,
         noise=noise,
-        span=work.upload_bits * link.LN2 / fleet.bandwidth_hz,
+        span=work.upload_bits * link.LN2 / bandwidth_hz,
         exponent_max=np.log1p(fleet.max_power_w / noise),
         variance=device_noise(scenario),
         server_cycles=work.flops_per_sample / scenario.server.flops_per_cycle,
@@ -128,13 +153,18 @@ def priced(system: System, entry: Mapping[str, Any]) -> Priced:
     omega = number(entry, "omega")
     shares = column(entry, "shares", len(fleet), 0.0)
     ratios = column(entry, "ratios", len(fleet), 1.0)
-    if lam < 0.0 or omega < 0.0 or np.any(shares < 0.0) or np.any(ratios < 1.0):
+    gamma = number({"band": entry.get("band", 0.0)}, "band")
+    if lam < 0.0 or omega < 0.0 or gamma < 0.0 or np.any(shares < 0.0) or np.any(ratios < 1.0):
         raise InputError("plan.certificate: prices must not be negative, ratios not below one")
+    if gamma > 0.0 and system.band_hz is None:
+        raise InputError("plan.certificate: prices a band that the scenario does not share out")
     omega = max(omega, float(shares.sum()))
     own = shares / ratios
     upload_price = omega / ratios if system.tdma else own
     costs = ratios * sample_cost(own, system.cycles, fleet.capacitance, fleet.max_clock_hz, fleet.static_power_w)
-    uploads = ratios * upload_cost(upload_price + fleet.circuit_power_w, system.noise, system.span, system.exponent_max)
+    everyone = np.arange(len(fleet))
+    uploads = ratios * _uploads(system, everyone, upload_price + fleet.circuit_power_w, gamma / ratios)
+    worth = gamma * (system.band_hz or 0.0)
     limited = ratios > 1.0
     if np.any(limited & ~np.isfinite(fleet.battery_j)):
         raise InputError("plan.certificate: prices a battery that the scenario does not limit")
@@ -144,9 +174,10 @@ def priced(system: System, entry: Mapping[str, Any]) -> Priced:
         delay=lam * omega,
         server_cost=lam * server_cost_of(system, omega),
         sample_costs=lam * costs,
-        round_cost=lam * (system.down_j + omega * system.down_s + float(uploads.sum())),
+        round_cost=lam * (system.down_j + omega * system.down_s + float(uploads.sum()) - worth),
         slack=lam * (omega - float(shares.sum())),
         halves=_halves(system, entry, lam, omega, shares, ratios),
+        band=lam * gamma,
         home=home_of(entry),
         budget=lam * (budget.energy_j + omega * budget.delay_s + batteries),
     )
@@ -157,6 +188,7 @@ def _halves(
 ) -> Floats:
     """The rows of `Priced.halves`; a battery without a split has its own ratio on both sides, up to any batch."""
     fleet = system.scenario.devices
+    gamma = number({"band": entry.get("band", 0.0)}, "band")
     which = np.flatnonzero(np.isfinite(fleet.battery_j))
     rows = np.full((len(which), 10), np.inf)
     split = np.repeat(ratios[which, None], 3, axis=1)
@@ -183,11 +215,28 @@ def _halves(
             fleet.max_clock_hz[which],
             fleet.static_power_w[which],
         )
-        uploads = upload_cost(paid, system.noise[which], system.span[which], system.exponent_max[which])
+        uploads = _uploads(system, which, paid, gamma / ratio)
         rows[:, 1 + 3 * side] = lam * ratio * samples
         rows[:, 2 + 3 * side] = lam * ratio * uploads
         rows[:, 3 + 3 * side] = lam * (ratio - 1.0) * fleet.battery_j[which]
     return rows
+
+
+def _uploads(system: System, which: NDArray[np.intp], paid: Floats, gamma: Floats) -> Floats:
+    """What the uploads of some devices cost at `paid` per second and, of a shared band, `gamma` per hertz."""
+    noise, span, most = system.noise[which], system.span[which], system.exponent_max[which]
+    if system.band_hz is None:
+        return upload_cost(paid, noise, span, most)
+    return shared_upload_cost(paid, gamma * system.band_hz, noise, span, most)
+
+
+def multipliers_of(system: System, prices: Priced, m: float, n: float) -> dict[str, float]:
+    """What one more joule, second or (of a shared band) hertz changes the criterion by at rounds ``(m, n)``."""
+    weight = float(system.criterion.at(m, n).weight)
+    found = {"energy_j": -prices.energy / weight, "delay_s": -prices.delay / weight}
+    if system.band_hz is not None:
+        found["bandwidth_hz"] = -n * prices.band / weight
+    return found
 
 
 def server_cost_of(system: System, omega: float) -> float:
@@ -356,10 +405,13 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     m1, _, n1, n2, s1, s2 = boxes.T
     server_high, whole = most_server(system, boxes), longest_span(system, boxes)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        most = _most_batches(system, np.minimum(s2, whole), whole - s1, n1)
+        longest = np.minimum(s2, whole)
+        most = _most_batches(system, longest, whole - s1, n1)
         most = np.floor(most * (1.0 + SAME))
         high = np.minimum(fleet.samples, np.where((n1 > 0.0)[:, None], most, np.inf))
     empty = (server_high < 1.0) | np.any(high < 1.0, axis=1)
+    if system.band_hz is not None:
+        empty |= (n1 > 0.0) & (longest < system.shortest * (1.0 - SAME))
     high = np.maximum(high, 1.0)
     server_bill = server_bills(prices, server_high)
 

@@ -51,15 +51,21 @@ def totals(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage)
         energy_j += part.rounds * one.energy_j
         delay_s += part.rounds * one.time_s
     for stage in finetune.parts:
-        each = cost.finetune_round(scenario, stage.batch.astype(np.float64), stage.clock_hz, stage.power_w)
+        each = _round(scenario, stage)
         energy_j += stage.rounds * each.energy_j
         delay_s += stage.rounds * each.time_s
     return energy_j, delay_s
 
 
-def limits_of(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> tuple[Constraint, ...]:
-    """Every named limit with its value: energy, delay, and batch, clock, power, battery and deadline of each device.
+def _round(scenario: Scenario, stage: FinetuneStage) -> cost.FinetuneCost:
+    batch = stage.batch.astype(np.float64)
+    return cost.finetune_round(scenario, batch, stage.clock_hz, stage.power_w, stage.bandwidth_hz)
 
+
+def limits_of(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> tuple[Constraint, ...]:
+    """Every named limit with its value.
+
+    Energy, delay, the band where the plan shares it out, and batch, clock, power, battery and deadline of each device.
     Where a stage is in segments, a limit is given in the segment that comes nearest to it; a battery is for them all.
     """
     energy_j, delay_s = totals(scenario, pretrain, finetune)
@@ -67,6 +73,9 @@ def limits_of(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneSta
         _limit("energy", energy_j, scenario.budget.energy_j, CLOSE),
         _limit("delay", delay_s, scenario.budget.delay_s, CLOSE),
     ]
+    band_hz = scenario.radio.uplink_bandwidth_hz
+    if finetune.bandwidth_hz is not None and band_hz is not None:
+        found.append(_limit("bandwidth", math.fsum(finetune.bandwidth_hz.tolist()), band_hz))
     if pretrain.rounds:
         batch, clock_hz = (max(values) for values in zip(*((p.batch, p.clock_hz) for p in pretrain.parts), strict=True))
         found.append(_limit("batch:server", float(batch), float(scenario.server.samples)))
@@ -82,7 +91,7 @@ def _device_limits(scenario: Scenario, finetune: FinetuneStage) -> list[Constrai
     device_j = np.zeros(len(fleet))
     for part in finetune.parts:
         batch = part.batch.astype(np.float64)
-        each = cost.finetune_round(scenario, batch, part.clock_hz, part.power_w)
+        each = _round(scenario, part)
         busy = each.compute_s + each.upload_s if scenario.radio.access is Access.FDMA else each.compute_s
         device_j += part.rounds * each.device_j
         rows.append((batch, part.clock_hz, part.power_w, busy, np.full(len(fleet), busy.max())))
@@ -262,12 +271,18 @@ def _check_decisions(claims: _Claims, scenario: Scenario, pretrain: PretrainStag
         claims.holds(tuple(stage.names) == tuple(fleet.names), f"plan.{name}.devices: names differ from the scenario's")
     if claims.problems:
         return
+    band_hz = scenario.radio.uplink_bandwidth_hz if scenario.radio.shares_decided else None
     for name, stage in labelled("finetune", finetune):
         ranges: list[tuple[str, Floats, Floats]] = [
             ("batch", stage.batch.astype(np.float64), fleet.samples.astype(np.float64)),
             ("clock_hz", stage.clock_hz, fleet.max_clock_hz),
             ("power_w", stage.power_w, fleet.max_power_w),
         ]
+        if (band_hz is None) != (stage.bandwidth_hz is None):
+            should = "should hold no bandwidth_hz" if band_hz is None else "should hold a bandwidth_hz each"
+            claims.problems.append(f"plan.{name}.devices: {should}, as the scenario's radio has it")
+        elif stage.bandwidth_hz is not None and band_hz is not None:
+            ranges.append(("bandwidth_hz", stage.bandwidth_hz, np.full(len(fleet), band_hz * (1.0 + SAME))))
         for key, value, limit in ranges:
             least = 1.0 if key == "batch" else np.nextafter(0.0, 1.0)
             for k in np.flatnonzero(~((value >= least) & (value <= limit)))[:5].tolist():
@@ -302,13 +317,13 @@ def _check_figures(
         claims.close_to(f"{name}.round_s", part.round_s, one.time_s)
     for name, stage in labelled("finetune", finetune):
         fleet = scenario.devices
-        each = cost.finetune_round(scenario, stage.batch.astype(float), stage.clock_hz, stage.power_w)
+        each = _round(scenario, stage)
         claims.close_to(f"{name}.round_s", stage.round_s, each.time_s)
         upload_s = link.airtime(
             scenario.workload.upload_bits,
             stage.power_w,
             fleet.gain,
-            fleet.bandwidth_hz,
+            fleet.bandwidth_hz if stage.bandwidth_hz is None else stage.bandwidth_hz,
             scenario.radio.noise_psd_w_per_hz,
         )
         off = np.abs(upload_s - stage.upload_s) > SAME * np.abs(upload_s)

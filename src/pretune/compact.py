@@ -288,13 +288,9 @@ def _top_price(d: _Devices, beta: float) -> Floats:
 
 def most_rounds(system: System) -> tuple[float, float]:
     """Rounds of either stage that the delay certainly rules out beyond: one sample each, at full speed."""
-    scenario = system.scenario
-    delay, fleet = scenario.budget.delay_s, scenario.devices
-    computing = system.cycles / fleet.max_clock_hz
-    uploading = system.span / system.exponent_max
-    span = float(computing.max() + uploading.sum()) if system.tdma else float((computing + uploading).max())
-    m = math.floor(delay / (system.server_cycles / scenario.server.max_clock_hz) * (1.0 + SAME))
-    n = math.floor(delay / (span + system.down_s) * (1.0 + SAME))
+    server, delay = system.scenario.server, system.scenario.budget.delay_s
+    m = math.floor(delay / (system.server_cycles / server.max_clock_hz) * (1.0 + SAME))
+    n = math.floor(delay / (system.shortest + system.up_s + system.down_s) * (1.0 + SAME))
     return float(m), float(n)
 
 

@@ -124,8 +124,5 @@ def between(a: Floats, b: Floats) -> Floats:
 
 def span_range(system: System) -> tuple[float, float]:
     """The spans a fine-tuning round can have: one sample at full speed (TDMA: computing alone), up to the delay."""
-    least = system.cycles / system.scenario.devices.max_clock_hz
-    if not system.tdma:
-        least = least + system.span / system.exponent_max
-    shortest = float(least.max()) * (1.0 - SAME)
+    shortest = system.shortest * (1.0 - SAME)
     return shortest, max(system.scenario.budget.delay_s, 2.0 * shortest)

@@ -165,6 +165,10 @@ class Plan:
         return target
 
 
+def _device_tree(device: DevicePlan) -> dict[str, Any]:
+    return {key: value for key, value in vars(device).items() if value is not None}
+
+
 def _or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
@@ -255,14 +259,22 @@ def _pretrain(reader: Reader) -> PretrainStage:
     return stage
 
 
+_DEVICE_KEYS: dict[str, type] = {"name": str, "batch": int, "clock_hz": float, "power_w": float, "upload_s": float}
+
+
 def _finetune(reader: Reader) -> FinetuneStage:
     rounds, round_s = reader.take("rounds", int), reader.take("round_s", float)
     rows = reader.take("devices", list)
-    columns = plain_columns(rows, {"name": str, "batch": int, "clock_hz": float, "power_w": float, "upload_s": float})
+    columns = plain_columns(rows, _DEVICE_KEYS) or plain_columns(rows, {**_DEVICE_KEYS, "bandwidth_hz": float})
     if columns is None:
         columns = _columns_one_by_one(rows)
     segments = tuple(_finetune(part) for part in reader.rows("segments"))
     reader.done()
+    shared = [value for value in columns.get("bandwidth_hz", []) if value is not None]
+    if len(shared) not in (0, len(rows)):
+        raise InputError(
+            f"plan.finetune.devices: {len(shared)} of {len(rows)} have a bandwidth_hz, should be all or none"
+        )
     return FinetuneStage(
         rounds=rounds,
         round_s=round_s,
@@ -272,16 +284,18 @@ def _finetune(reader: Reader) -> FinetuneStage:
         power_w=np.array(columns["power_w"], dtype=np.float64),
         upload_s=np.array(columns["upload_s"], dtype=np.float64),
         segments=segments,
+        bandwidth_hz=np.array(shared, dtype=np.float64) if shared else None,
     )
 
 
 def _columns_one_by_one(rows: list[Any]) -> dict[str, list[Any]]:
     """The devices' columns, with every value looked at: it says what is wrong, and where."""
-    columns: dict[str, list[Any]] = {"name": [], "batch": [], "clock_hz": [], "power_w": [], "upload_s": []}
+    columns: dict[str, list[Any]] = {key: [] for key in (*_DEVICE_KEYS, "bandwidth_hz")}
     for i, item in enumerate(rows):
         row = Reader(item, f"plan.finetune.devices[{i}]")
-        for key, column in columns.items():
-            column.append(row.take(key, str if key == "name" else int if key == "batch" else float))
+        for key, kind in _DEVICE_KEYS.items():
+            columns[key].append(row.take(key, kind))
+        columns["bandwidth_hz"].append(row.take("bandwidth_hz", float, None))
         row.done()
     return columns
 

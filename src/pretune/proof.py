@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.bounds import SAME, Boxes, Priced, System, bound, priced, system_of
+from pretune.bounds import SAME, Boxes, Priced, System, bound, multipliers_of, priced, system_of
 from pretune.compact import compact_priced, is_compact, most_rounds
 from pretune.errors import InputError
 from pretune.frontier import THIN, Frontier, between, span_range
@@ -231,6 +231,8 @@ def price_set(system: System, entry: Mapping[str, Any]) -> Priced:
     Raises:
         InputError: a key is missing, unknown or out of range.
     """
+    if is_compact(entry) and system.band_hz is not None:
+        raise InputError("plan.certificate.prices: should hold each device's share where the plan shares out a band")
     return compact_priced(system, entry) if is_compact(entry) else priced(system, entry)
 
 
@@ -243,8 +245,7 @@ def _check_multipliers(plan: Plan, system: System, first: Priced, problems: list
     if plan.pretrain is None or plan.finetune is None:
         return
     m, n = float(plan.pretrain.rounds), float(plan.finetune.rounds)
-    weight = system.criterion.at(m, n).weight
-    expected = {"energy_j": -first.energy / weight, "delay_s": -first.delay / weight}
+    expected = multipliers_of(system, first, m, n)
     if set(plan.multipliers) != set(expected):
         problems.append(f"plan.multipliers: should hold {', '.join(expected)}")
         return
@@ -281,10 +282,6 @@ def stage_shortage(plan: Plan, scenario: Scenario, problems: list[str]) -> None:
 
 def _fastest(system: System, m: float, n: float) -> float:
     """Seconds of one round of one sample at full speed."""
-    scenario = system.scenario
     if m:
-        return float(system.server_cycles / scenario.server.max_clock_hz)
-    computing = system.cycles / scenario.devices.max_clock_hz
-    uploading = system.span / system.exponent_max
-    span = float(computing.max() + uploading.sum()) if system.tdma else float((computing + uploading).max())
-    return span + system.down_s
+        return float(system.server_cycles / system.scenario.server.max_clock_hz)
+    return system.shortest + system.up_s + system.down_s

@@ -83,9 +83,9 @@ BAND = """\
 radio: {access: fdma, broadcast_bandwidth_hz: 20 MHz, uplink_bandwidth_hz: 10 MHz, bandwidth_shares: optimal}
 ```
 
-With `uplink_bandwidth_hz` the uploads share one band, and no device has a `bandwidth_hz` of its own, whether the devices
-are a list, a file or drawn. `bandwidth_shares: optimal` makes each device's bandwidth a decision of the plan, the same
-in all rounds; `equal` gives each the same. With `tdma` there is nothing to share.
+With `uplink_bandwidth_hz` the uploads share one band, and no device has a `bandwidth_hz` of its own, whether the
+devices are a list, a file or drawn. `bandwidth_shares: optimal` makes each device's bandwidth a decision of the plan,
+the same in all rounds; `equal` gives each the same. With `tdma` there is nothing to share.
 """
 
 FLEET_FILE = """\

@@ -55,6 +55,8 @@ class DevicePlan:
     clock_hz: float
     power_w: float
     upload_s: float
+    bandwidth_hz: float | None = None
+    """Only where the bandwidths are decisions."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +64,8 @@ class FinetuneStage:
     """Federated fine-tuning, kept as columns of shape (K,) (all empty when `rounds` is 0).
 
     `round_s` includes the broadcast, so the delay is ``pretrain.rounds * pretrain.round_s + rounds * round_s``.
-    `segments` is as in `PretrainStage`; the columns are those of the last one.
+    `segments` is as in `PretrainStage`; the columns are those of the last one. `bandwidth_hz` is None where the
+    devices' bandwidths are the scenario's, and no decisions.
     """
 
     rounds: int
@@ -72,6 +75,7 @@ class FinetuneStage:
     clock_hz: Floats
     power_w: Floats
     upload_s: Floats
+    bandwidth_hz: Floats | None = None
     segments: tuple[FinetuneStage, ...] = ()
 
     def __len__(self) -> int:
@@ -94,7 +98,9 @@ class FinetuneStage:
         tree: dict[str, Any] = {
             "rounds": self.rounds,
             "round_s": self.round_s,
-            "devices": [vars(device).copy() for device in self.devices],
+            "devices": [
+                {key: value for key, value in vars(device).items() if value is not None} for device in self.devices
+            ],
         }
         if self.segments:
             tree["segments"] = [part.to_dict() for part in self.segments]
@@ -120,10 +126,18 @@ class FinetuneStage:
             self.clock_hz.tolist(),
             self.power_w.tolist(),
             self.upload_s.tolist(),
+            [None] * len(self) if self.bandwidth_hz is None else self.bandwidth_hz.tolist(),
             strict=True,
         )
-        for name, batch, clock_hz, power_w, upload_s in rows:
-            yield DevicePlan(name=name, batch=batch, clock_hz=clock_hz, power_w=power_w, upload_s=upload_s)
+        for name, batch, clock_hz, power_w, upload_s, bandwidth_hz in rows:
+            yield DevicePlan(
+                name=name,
+                batch=batch,
+                clock_hz=clock_hz,
+                power_w=power_w,
+                upload_s=upload_s,
+                bandwidth_hz=bandwidth_hz,
+            )
 
     @staticmethod
     def unused() -> FinetuneStage:

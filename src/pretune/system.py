@@ -85,11 +85,11 @@ class Radio(Part):
     broadcast_bandwidth_hz: Annotated[float, Quantity(noun="frequency", unit="Hz", example="20 MHz", si=2e7)] = Field(
         description="Bandwidth of the broadcast."
     )
-    uplink_bandwidth_hz: (
-        Annotated[float, Quantity(noun="frequency", unit="Hz", example="20 MHz", si=2e7)] | None
-    ) = Field(
-        default=None,
-        description="Band that the uploads share, only with `fdma`; the devices then have no `bandwidth_hz` of their own.",
+    uplink_bandwidth_hz: Annotated[float, Quantity(noun="frequency", unit="Hz", example="20 MHz", si=2e7)] | None = (
+        Field(
+            default=None,
+            description="Band that the uploads share, with `fdma`; devices then have no `bandwidth_hz` of their own.",
+        )
     )
     bandwidth_shares: Shares = Field(
         default=Shares.OPTIMAL,
@@ -101,7 +101,9 @@ class Radio(Part):
     def _band_agrees(self) -> Self:
         problems, given = Problems(), self.uplink_bandwidth_hz
         if given is None and "bandwidth_shares" in self.model_fields_set:
-            problems.say("bandwidth_shares: is given, should be left out where there is no uplink_bandwidth_hz to share")
+            problems.say(
+                "bandwidth_shares: is given, should be left out where there is no uplink_bandwidth_hz to share"
+            )
         if given is not None and self.access is not Access.FDMA:
             problems.holds("uplink_bandwidth_hz", given, "null: with tdma each upload has the device's bandwidth_hz")
         problems.refuse()

@@ -35,11 +35,12 @@ def draw(
     stages: str | None = None,
     energy: str | None = None,
     small: bool = False,
+    shares: str | None = None,
 ) -> Drawn:
     """A scenario by its seed; what is not asked for is drawn too.
 
     `stages`: "both", "pretrain" or "finetune" (which rounds are positive); `energy`: "slack" or "tight"; `small`: tiny
-    data sets and a few rounds.
+    data sets and a few rounds; `shares`: the devices share a band as wide as theirs together, "optimal" or "equal".
     """
     rng = np.random.default_rng(seed)
 
@@ -113,7 +114,20 @@ def draw(
         battery = [float(n * e * f) if rng.random() < 0.6 else None for e, f in zip(each, factor, strict=True)]
     tree["budget"] = {"energy_j": joules * energy_slack, "delay_s": seconds}
     label = f"{access} {criterion} {stages} {energy} K={count}" + " idle" * idle_power + " battery" * batteries
-    return Drawn(scenario=Scenario(**tree, devices=_fleet(devices, battery)), rounds=(m, n), label=label)
+    scenario = Scenario(**tree, devices=_fleet(devices, battery))
+    if shares is not None:
+        scenario, label = sharing(scenario, shares), f"{label} {shares} shares"
+    return Drawn(scenario=scenario, rounds=(m, n), label=label)
+
+
+def sharing(scenario: Scenario, shares: str, width: float = 1.0) -> Scenario:
+    """The scenario with one band, `width` times as wide as all of its devices' together, that they share."""
+    tree = scenario.to_dict()
+    band_hz = float(scenario.devices.bandwidth_hz.sum()) * width
+    for row in tree["devices"]:
+        row.pop("bandwidth_hz", None)
+    tree["radio"] |= {"uplink_bandwidth_hz": band_hz, "bandwidth_shares": shares}
+    return Scenario(**tree)
 
 
 def _all_devices(tree: dict[str, Any], **values: Any) -> None:

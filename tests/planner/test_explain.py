@@ -31,6 +31,16 @@ def test_rates_are_the_multipliers() -> None:
     assert any(line.startswith("Without cam-") for line in said)
 
 
+def test_the_band_binds_and_buys() -> None:
+    scenario = draw(11, access="fdma", count=3, energy="tight", shares="optimal").scenario
+    plan = pretune.plan(scenario, tolerance=1e-3)
+    assert plan.finetune is not None
+    assert plan.finetune.rounds > 0
+    said = explain(plan, scenario)
+    assert "the band" in said[1]
+    assert rate(said, "One more megahertz of band") == pytest.approx(-1e6 * plan.multipliers["bandwidth_hz"], rel=0.02)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_every_kind_of_plan_is_explained(seed: int) -> None:
     scenario = draw(seed, count=1 + seed % 3, energy="tight" if seed % 2 else "slack").scenario

@@ -46,7 +46,8 @@ def decisions(problem: Problem, m: float, n: float, point: Point) -> Decisions:
         server_s=float(point.scalars[3]),
         batches=point.batch,
         compute_s=d.cycles * point.batch / point.clock if n else np.ones_like(d.cycles),
-        upload_s=d.span / point.exponent if n else np.ones_like(d.cycles),
+        upload_s=d.span / (point.exponent * point.share) if n else np.ones_like(d.cycles),
+        shares=point.share,
     )
 
 
@@ -75,6 +76,7 @@ def assert_optimal(scenario: Scenario, rounds: tuple[int, int], gap: float = 1e-
         delay=lam * float(point.scalars[1]),
         shares=lam * point.price,
         batteries=lam * (point.ratio - 1.0),
+        band=lam * float(point.scalars[9]),
     )
     bound = dual(problem, Goal(psi0=psi0, psi=psi), found, prices)
     noise = float(point.scalars[8])

@@ -59,8 +59,9 @@ def compare_command(
 ) -> int:
     """Put the joint plan beside every baseline.
 
-    The baselines: pretrain-only, finetune-only, fixed-batch, fixed-clock, fixed-power, equal-split, random, and
-    successive, the literature's way, which needs the optional part `reference` and takes its time.
+    The baselines: pretrain-only, finetune-only, fixed-batch, fixed-clock, fixed-power, equal-bandwidth (where the
+    plan shares out a band), equal-split, random, and successive, the literature's way, which needs the optional part
+    `reference` and takes its time.
     """
     from pretune.cli.show_compare import run_compare
     from pretune.errors import InputError

@@ -15,7 +15,7 @@ from rich.text import Text
 from pretune.cli.planning import check_options, plan_exit_code
 from pretune.cli.show_plan import console, table_of
 from pretune.errors import InputError
-from pretune.planner.baselines import CONSTANT, JOINT, NAMES, Options, Outcome, compare
+from pretune.planner.baselines import CONSTANT, JOINT, Options, Outcome, compare, names_for
 from pretune.plans import Plan
 from pretune.report.words import count, gap, joules, printable, seconds, significant
 from pretune.scenario import Scenario, load_scenario
@@ -28,6 +28,7 @@ _TITLES = {
     "fixed-batch": "fixed batches",
     "fixed-clock": "highest clocks",
     "fixed-power": "highest powers",
+    "equal-bandwidth": "equal bandwidth",
     "equal-split": "equal split",
     "random": "random",
     "successive": "successive",
@@ -45,14 +46,15 @@ def run_compare(
 ) -> int:
     """Plan the scenario in every way asked for, and print how they compare."""
     check_options(tolerance, time_limit)
-    for name in only:
-        if name not in NAMES:
-            raise InputError.field("--only", name, "one of " + ", ".join(NAMES))
     scenario = load_scenario(path)
+    known = names_for(scenario)
+    for name in only:
+        if name not in known:
+            raise InputError.field("--only", name, "one of " + ", ".join(known))
     found: list[Outcome] = []
     with _Waiting(quiet=as_json) as waiting:
         waiting.at(JOINT)
-        names = iter([*[CONSTANT] * (scenario.schedule > 1), *(name for name in NAMES if not only or name in only), ""])
+        names = iter([*[CONSTANT] * (scenario.schedule > 1), *(name for name in known if not only or name in only), ""])
         for outcome in compare(scenario, only=only, options=options, tolerance=tolerance, time_limit=time_limit):
             found.append(outcome)
             waiting.at(next(names, ""))

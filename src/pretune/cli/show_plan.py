@@ -164,7 +164,8 @@ def _devices(plan: Plan, scenario: Scenario) -> list[RenderableType]:
     columns = device_columns(plan, scenario)
     if columns is None:
         return []
-    table = table_of("Device", "Batch", "Clock", "Power", "Compute", "Upload", "Energy")
+    band = [] if columns.bandwidth_hz is None else ["Band"]
+    table = table_of("Device", "Batch", "Clock", "Power", *band, "Compute", "Upload", "Energy")
     table.columns[0].overflow = "ellipsis"
     table.columns[0].max_width = 18
     table.columns[0].no_wrap = True
@@ -174,6 +175,7 @@ def _devices(plan: Plan, scenario: Scenario) -> list[RenderableType]:
             count(int(columns.batch[index])),
             quantity(columns.clock_hz[index], "Hz", 3),
             quantity(columns.power_w[index], "W", 3),
+            *([] if columns.bandwidth_hz is None else [quantity(columns.bandwidth_hz[index], "Hz", 3)]),
             seconds(columns.compute_s[index], 3),
             seconds(columns.upload_s[index], 3),
             joules(columns.round_j[index], 3),

@@ -78,19 +78,24 @@ def broadcast(scenario: Scenario) -> BroadcastCost:
     return BroadcastCost(time_s=time_s, energy_j=server.transmit_power_w * time_s)
 
 
-def finetune_round(scenario: Scenario, batch: Floats, clock_hz: Floats, power_w: Floats) -> FinetuneCost:
+def finetune_round(
+    scenario: Scenario, batch: Floats, clock_hz: Floats, power_w: Floats, bandwidth_hz: Floats | None = None
+) -> FinetuneCost:
     """Cost of one synchronous fine-tuning round.
 
-    `batch`, `clock_hz` and `power_w` have shape (K,). FDMA: ``broadcast + max_k(compute + upload)``;
+    `batch`, `clock_hz`, `power_w` and `bandwidth_hz` have shape (K,); without the last the fleet's own bandwidths
+    (equal parts of a shared band) hold. FDMA: ``broadcast + max_k(compute + upload)``;
     TDMA: ``broadcast + max_k compute + sum_k upload``.
     """
     fleet, radio, work = scenario.devices, scenario.radio, scenario.workload
+    if bandwidth_hz is None:
+        bandwidth_hz = fleet.bandwidth_hz
     batch = np.asarray(batch, dtype=np.float64)
     compute_s = compute.compute_time(batch, clock_hz, work.flops_per_sample, fleet.flops_per_cycle)
     compute_j = compute.compute_energy(
         batch, clock_hz, work.flops_per_sample, fleet.flops_per_cycle, fleet.capacitance, fleet.static_power_w
     )
-    upload_s = link.airtime(work.upload_bits, power_w, fleet.gain, fleet.bandwidth_hz, radio.noise_psd_w_per_hz)
+    upload_s = link.airtime(work.upload_bits, power_w, fleet.gain, bandwidth_hz, radio.noise_psd_w_per_hz)
     upload_j = link.upload_energy(power_w, fleet.circuit_power_w, upload_s)
     if radio.access is Access.FDMA:
         span = float((compute_s + upload_s).max())

@@ -100,8 +100,8 @@ def admit(
         throw: raise `Infeasible` where no subset has a plan; otherwise return the admission that says so.
 
     Raises:
-        InputError: an option can't be used, the scenario asks for a schedule, or no subset with `min_weight` was found
-            that fits.
+        InputError: an option can't be used, the scenario asks for a schedule or has a shared band, or no subset with
+            `min_weight` was found that fits.
         Infeasible: proven that nothing fits, whatever the subset, and `throw` is true.
     """
     if not (math.isfinite(tolerance) and 0.0 < tolerance < 1.0):
@@ -110,6 +110,9 @@ def admit(
         raise InputError.field("time_limit", time_limit, "a positive number of seconds")
     if scenario.schedule > 1:
         raise InputError.field("schedule", scenario.schedule, "1: admission plans constant batches")
+    if scenario.radio.uplink_bandwidth_hz is not None:
+        should = "null: admission knows no bandwidth that depends on who is left out"
+        raise InputError.field("radio.uplink_bandwidth_hz", scenario.radio.uplink_bandwidth_hz, should)
     choice = Choice.of(scenario, min_weight)
     began = time.monotonic()
     ends = [math.inf if time_limit is None else began + share * time_limit for share in _SHARES]

@@ -42,6 +42,10 @@ def explain(plan: Plan, scenario: Scenario) -> tuple[str, ...]:
     more_s = problem._replace(limits=limits._replace(delay=limits.delay * (1.0 + STEP)))
     said.append(_buys("joule", "of energy", value, _value(more_j, m, n, scenario.schedule)[0], STEP * limits.energy))
     said.append(_buys("second", "of time", value, _value(more_s, m, n, scenario.schedule)[0], STEP * limits.delay))
+    if n > 0 and limits.band > 0.0 and scenario.radio.uplink_bandwidth_hz is not None:
+        wider = problem._replace(limits=limits._replace(band=limits.band * (1.0 + STEP)))
+        megahertz = scenario.radio.uplink_bandwidth_hz * 1e-6
+        said.append(_buys("megahertz", "of band", value, _value(wider, m, n, 1)[0], STEP * megahertz))
     if n > 0:
         said += _devices(scenario, plan, problem, prices, value)
     said.append(
@@ -63,6 +67,7 @@ def _binding(plan: Plan) -> str:
     binding = [limit for limit in plan.constraints if limit.binding]
     names = [limit.name for limit in binding]
     said = [f"the {name} budget" for name in ("energy", "delay") if name in names]
+    said += ["the band"] if "bandwidth" in names else []
     kinds = {"battery": "batteries", "power": "powers", "clock": "clocks", "batch": "batches"}
     for kind, plural in kinds.items():
         at = [name.partition(":")[2] for name in names if name.startswith(f"{kind}:")]

@@ -81,9 +81,9 @@ _WATTS = 1e40
 def clashing_limits(problem: Problem, names: Sequence[str]) -> tuple[str, ...]:
     """An irreducible set of limits that no plan can meet together; lifting any one of them makes a plan possible.
 
-    `names` are the devices' names. The limits are called energy, delay, clock:server, clock:<device>,
-    power:<device> and battery:<device>. Found by QuickXplain (Junker, AAAI 2004) over the limits of both stages
-    together, because a plan is possible as soon as either stage is.
+    `names` are the devices' names. The limits are called energy, delay, bandwidth (of a shared band), clock:server,
+    clock:<device>, power:<device> and battery:<device>. Found by QuickXplain (Junker, AAAI 2004) over the limits of
+    both stages together, because a plan is possible as soon as either stage is.
     """
 
     def fits(kept: Sequence[Limit]) -> bool:
@@ -104,10 +104,12 @@ def _limits_of(problem: Problem, stage: tuple[float, float]) -> tuple[Limit, ...
         return (("energy", -1), ("delay", -1), ("clock", -1))
     count = problem.devices.cycles.size
     batteries = np.flatnonzero(np.isfinite(problem.devices.battery)).tolist()
+    shared = (("bandwidth", -1),) if problem.limits.band > 0.0 else ()
     return (
         *(("battery", k) for k in batteries),
         *(("power", k) for k in range(count)),
         *(("clock", k) for k in range(count)),
+        *shared,
         ("energy", -1),
         ("delay", -1),
     )
@@ -115,7 +117,7 @@ def _limits_of(problem: Problem, stage: tuple[float, float]) -> tuple[Limit, ...
 
 def _name(limit: Limit, names: Sequence[str]) -> str:
     kind, index = limit
-    if kind in ("energy", "delay"):
+    if kind in ("energy", "delay", "bandwidth"):
         return kind
     return f"{kind}:{names[index]}" if index >= 0 else f"{kind}:server"
 
@@ -141,6 +143,7 @@ def _fits_with(problem: Problem, stage: tuple[float, float], kept: Sequence[Limi
         limits=limits._replace(
             energy=limits.energy if ("energy", -1) in held else math.inf,
             delay=limits.delay if ("delay", -1) in held else _ample_delay(problem, stage),
+            band=limits.band if ("bandwidth", -1) in held else limits.band * _BEYOND,
         ),
     )
     return fits_one_round(lifted, stage)

@@ -17,7 +17,8 @@ class Devices(NamedTuple):
 
     A device computes ``b`` samples in ``u = cycles b / f`` seconds for ``capacitance f^2 cycles b + static u`` joules,
     and uploads in ``t = span / x`` seconds for ``noise t (e^x - 1) + circuit t`` joules, where the upload exponent
-    ``x = ln(1 + p g / (N0 B)) = S ln2 / (B t)`` is at most `exponent_max`.
+    ``x = ln(1 + p g / (N0 B)) = S ln2 / (B t)`` is at most `exponent_max`. Where the band is shared, that is at an
+    equal share of it.
     """
 
     cycles: Floats
@@ -54,6 +55,10 @@ class Limits(NamedTuple):
     down_s: float
     down_j: float
     tdma: bool
+    band: float = 0.0
+    """The band that the devices share, in equal shares (K of them); 0 where each has a bandwidth of its own."""
+    shortest: float = 0.0
+    """Shared band: no span is shorter, whatever the batches and batteries; zero where that is not known."""
 
 
 class Batches(NamedTuple):
@@ -109,6 +114,7 @@ def build(scenario: Scenario) -> tuple[Problem, ConvergenceCriterion]:
             down_s=float(down.time_s),
             down_j=float(down.energy_j),
             tdma=radio.access is Access.TDMA,
+            band=float(len(fleet)) if radio.shares_decided else 0.0,
         ),
         batches=Batches(
             server_low=1.0,

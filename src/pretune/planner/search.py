@@ -29,11 +29,11 @@ from pretune.planner.kernels.fixed import (
     solve_fixed,
 )
 from pretune.planner.kernels.halves import halves_of, split_batteries
-from pretune.planner.kernels.priced import Prices, Region, most_batches, most_server_batch, price
+from pretune.planner.kernels.priced import Prices, Region, most_batches, most_server_batch, point_prices
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.kernels.tree import FULL, OPEN, PROBE, Pool, Tree, add_box, explore, grown, new_tree
 from pretune.planner.problem import Batches, Problem
-from pretune.planner.shortage import battery_prices, span_prices
+from pretune.planner.shortage import shortage_prices
 from pretune.planner.whole import Decision, round_batches
 
 MOST_ROUNDS = 10**12
@@ -206,17 +206,17 @@ class Search:
         self.solves += 1
         worth = 10.0 * (phi + psi0 + psi * float(problem.devices.variance.sum()) + 1e-300)
         if status not in (SOLVED, ENERGY_SHORT):
-            shortage = battery_prices(problem, rounds, worth) or span_prices(problem, rounds, worth, point)
+            shortage = shortage_prices(problem, rounds, worth, point)
             return None if shortage is None else (shortage, 0.0)
         lam = float(point.scalars[0])
         if status == ENERGY_SHORT:
             # such prices prove the shortage at any scale: take one that exceeds any value of interest
             short = max(point.scalars[6] - problem.limits.energy, 1e-9 * problem.limits.energy)
             lam = worth / float(short)
-        prices: Prices = price(problem, lam, float(point.scalars[1]), point.price, point.ratio)
+        prices = point_prices(problem, point, lam)
         if n > 0.0 and status == SOLVED and np.any(point.ratio > 1.0):
             splits = split_batteries(problem, float(point.scalars[1]), point, n)
-            halves = halves_of(problem, lam, float(point.scalars[1]), point.price, point.ratio, splits)
+            halves = halves_of(problem, lam, float(point.scalars[1]), point.price, point.ratio, splits, prices.band)
             prices = prices._replace(halves=halves, splits=splits)
         if status == SOLVED:
             self.warm = point

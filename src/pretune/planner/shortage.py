@@ -1,4 +1,4 @@
-"""Prices that prove a pair of rounds out of reach because a battery can't pay for it."""
+"""Prices that prove a pair of rounds out of reach because batteries, or the band that all share, can't pay for it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,56 @@ import math
 
 import numpy as np
 
-from pretune.planner.kernels.fleet import Point, device_at, device_energy
+from pretune.planner.kernels.common import least_common_span
+from pretune.planner.kernels.fleet import Point, device_at, device_energy, new_point
 from pretune.planner.kernels.priced import Prices, price
+from pretune.planner.kernels.shared import band_round
 from pretune.planner.problem import Problem
 
 _FAR = 1e3
+_MOST = 1e60
+
+
+def shortage_prices(
+    problem: Problem, rounds: tuple[int, int], worth: float, point: Point | None = None
+) -> Prices | None:
+    """Prices under which the rounds cost more than `worth`, though the clocks alone could run them; None if none do.
+
+    `point` is where the solve gave up, if it did.
+    """
+    if problem.limits.band > 0.0:
+        return band_prices(problem, rounds, worth)
+    prices = battery_prices(problem, rounds, worth)
+    return prices if prices is not None or point is None else span_prices(problem, rounds, worth, point)
+
+
+def band_prices(problem: Problem, rounds: tuple[int, int], worth: float) -> Prices | None:
+    """Prices under which rounds for which the band is too narrow cost more than `worth`; None if it is wide enough.
+
+    In all the time a round can take, at a price of band ``gamma``, the shares that the devices take (each the dearer in
+    time and in its battery the less it has of them) are still more than the band: the bound grows like ``gamma`` times
+    the excess, whatever the rest costs.
+    """
+    m, n = map(float, rounds)
+    d, limits, server, low = problem.devices, problem.limits, problem.server, problem.batches.low
+    if n == 0.0:
+        return None
+    span = (limits.delay - m * server.cycles * problem.batches.server_low / server.clock_max) / n - limits.down_s
+    # where the whole band is not enough for a device to keep the span at all, the span itself rules the rounds out
+    if not span > least_common_span(d._replace(battery=np.full_like(d.battery, np.inf)), limits, low, n):
+        return None
+    gamma = 1e-3 * limits.energy
+    while gamma < _MOST:
+        point = new_point(low.size)
+        band_round(d, low, low, 0.0, n, span, gamma, point)
+        trial: Prices = price(problem, 1.0, float(point.price.sum()), point.price, point.ratio, gamma)
+        cost = n * (trial.round_cost + float((trial.sample_costs * low).sum()))
+        excess = cost + m * trial.server_cost * problem.batches.server_low - trial.budget
+        if excess > 0.0 and np.all(np.isfinite(point.ratio)):
+            prices: Prices = price(problem, worth / excess, trial.delay, point.price, point.ratio, gamma)
+            return prices
+        gamma *= 100.0
+    return None
 
 
 def battery_prices(problem: Problem, rounds: tuple[int, int], worth: float) -> Prices | None:

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from pretune.bounds import SAME, priced, system_of
+from pretune.bounds import SAME, multipliers_of, priced, system_of
 from pretune.certify import limits_of, sentence, totals, value_of
 from pretune.errors import Infeasible, InputError
 from pretune.physics import cost, link
 from pretune.planner.infeasible import STAGES, clashing_limits, fits_one_round, least_delay, least_energy, one_sample
-from pretune.planner.kernels.fixed import ENERGY_SHORT, new_point, solve_fixed
-from pretune.planner.kernels.priced import Prices, price
+from pretune.planner.kernels.fixed import ENERGY_SHORT, least_span, new_point, solve_fixed
+from pretune.planner.kernels.priced import Prices, point_prices
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.large.search import LargeSearch
 from pretune.planner.problem import Problem, build
 from pretune.planner.schedule import refuse_batteries
 from pretune.planner.search import Search
-from pretune.planner.shortage import battery_prices
+from pretune.planner.shortage import shortage_prices
 from pretune.planner.whole import Decision
 from pretune.plans import FinetuneStage, Infeasibility, Plan, PretrainStage, Status
 from pretune.proof import cover
@@ -68,7 +68,7 @@ def plan(
         from pretune.planner.schedule.plan import planned  # builds on this file
 
         return planned(scenario, problem, tolerance, deadline)
-    if len(scenario.devices) > MOST_CERTIFIED:
+    if len(scenario.devices) > MOST_CERTIFIED and not scenario.radio.shares_decided:
         large = LargeSearch(_with_margin(problem), system_of(scenario), tolerance, deadline)
         large.run()
         if large.best is not None:
@@ -81,9 +81,14 @@ def plan(
 
 
 def _with_margin(problem: Problem) -> Problem:
-    limits = problem.limits
+    d, limits = problem.devices, problem.limits
     keep = 1.0 - _MARGIN
-    return problem._replace(limits=limits._replace(energy=limits.energy * keep, delay=limits.delay * keep))
+    less = limits._replace(energy=limits.energy * keep, delay=limits.delay * keep, band=limits.band * keep)
+    if limits.band > 0.0:
+        # at one sample each and without batteries: what the bound's twin (`pretune.bounds`) knows as well
+        bare = d._replace(battery=np.full_like(d.battery, np.inf))
+        less = less._replace(shortest=float(least_span(bare, limits, np.ones_like(d.cycles), 1.0)))
+    return problem._replace(limits=less)
 
 
 def _head(scenario: Scenario) -> dict[str, Any]:
@@ -101,7 +106,8 @@ def _written(scenario: Scenario, problem: Problem, search: Search, tolerance: fl
         raise ValueError("a search without a decision has no plan to write")
     # the search kept a margin of the budgets back: what it proved holds for the true ones up to the prices' worth of it
     own = _own_prices(problem, best.rounds)
-    slip = 4.0 * _MARGIN * own.budget / coefficients(problem.criterion, *map(float, best.rounds))[0]
+    worth = own.budget + best.rounds[1] * own.energy * own.band * problem.limits.band
+    slip = 4.0 * _MARGIN * worth / coefficients(problem.criterion, *map(float, best.rounds))[0]
     bare = _decided(scenario, best, search.proven - slip, tolerance, late=search.late)
     certificate, multipliers = _certificate(scenario, problem, search, own, bare.lower_bound, tolerance)
     return _seal(Plan(**{**vars(bare), "certificate": certificate, "multipliers": multipliers}))
@@ -163,10 +169,11 @@ def _finetune_stage(scenario: Scenario, best: Decision) -> FinetuneStage:
     if rounds == 0:
         return FinetuneStage.unused()
     fleet, radio = scenario.devices, scenario.radio
-    noise = radio.noise_psd_w_per_hz * fleet.bandwidth_hz / fleet.gain
+    bandwidth_hz = fleet.bandwidth_hz * best.point.share
+    noise = radio.noise_psd_w_per_hz * bandwidth_hz / fleet.gain
     clock_hz = np.minimum(best.point.clock, fleet.max_clock_hz)
     power_w = np.minimum(noise * np.expm1(best.point.exponent), fleet.max_power_w)
-    each = cost.finetune_round(scenario, best.batches, clock_hz, power_w)
+    each = cost.finetune_round(scenario, best.batches, clock_hz, power_w, bandwidth_hz)
     return FinetuneStage(
         rounds=rounds,
         round_s=each.time_s,
@@ -175,8 +182,9 @@ def _finetune_stage(scenario: Scenario, best: Decision) -> FinetuneStage:
         clock_hz=clock_hz,
         power_w=power_w,
         upload_s=link.airtime(
-            scenario.workload.upload_bits, power_w, fleet.gain, fleet.bandwidth_hz, radio.noise_psd_w_per_hz
+            scenario.workload.upload_bits, power_w, fleet.gain, bandwidth_hz, radio.noise_psd_w_per_hz
         ),
+        bandwidth_hz=bandwidth_hz if radio.shares_decided else None,
     )
 
 
@@ -186,8 +194,7 @@ def _own_prices(problem: Problem, rounds: tuple[int, int]) -> Prices:
     _, _, psi0, psi = coefficients(problem.criterion, m, n)
     point = new_point(problem.devices.cycles.size)
     solve_fixed(problem, problem.batches, m, n, psi0, psi, point)
-    own: Prices = price(problem, float(point.scalars[0]), float(point.scalars[1]), point.price, point.ratio)
-    return own
+    return point_prices(problem, point)
 
 
 def _certificate(
@@ -197,12 +204,13 @@ def _certificate(
     best = search.best
     if best is None:
         raise ValueError("a search without a decision has nothing to certify")
-    weight = coefficients(problem.criterion, *map(float, best.rounds))[0]
+    m, n = map(float, best.rounds)
+    share_hz = share_of(scenario)
     certificate: dict[str, Any] = {"tolerance": tolerance}
     system = system_of(scenario)
-    first = _entry(own, (float(best.rounds[0]), float(best.rounds[1]), 0.0))
+    first = _entry(own, (m, n, 0.0), share_hz)
     if len(scenario.devices) <= MOST_CERTIFIED:
-        entries = [first, *(_entry(search.pool[i], search.homes[i]) for i in sorted(search.used))]
+        entries = [first, *(_entry(search.pool[i], search.homes[i], share_hz) for i in sorted(search.used))]
         if search.cut_spans or len(entries) > _FEW:
             # many sets were tried on the way; ask the proof which of them it takes
             sets = [priced(system, entry) for entry in entries]
@@ -210,11 +218,15 @@ def _certificate(
             entries = [first, *(entries[i] for i in needed if i > 0)] if whole else []
         if entries:
             certificate["prices"] = entries
-    exact = priced(system, first)
-    return certificate, {"energy_j": -exact.energy / weight, "delay_s": -exact.delay / weight}
+    return certificate, multipliers_of(system, priced(system, first), m, n)
 
 
-def _entry(prices: Prices, home: tuple[float, float, float] | None = None) -> dict[str, Any]:
+def share_of(scenario: Scenario) -> float:
+    """The hertz of an equal share of a shared band."""
+    return float(scenario.devices.bandwidth_hz[0])
+
+
+def _entry(prices: Prices, home: tuple[float, float, float] | None = None, share_hz: float = 1.0) -> dict[str, Any]:
     """A price set as the plan file holds it, rounded to twelve digits: any prices prove something."""
     omega = prices.delay / prices.energy if prices.energy > 0.0 else 0.0
     entry: dict[str, Any] = {"energy": _short(prices.energy), "omega": _short(omega)}
@@ -227,6 +239,8 @@ def _entry(prices: Prices, home: tuple[float, float, float] | None = None) -> di
             [int(k), int(batch), max(_short(low), 1.0), max(_short(high), 1.0)]
             for k, batch, low, high in prices.splits.tolist()
         ]
+    if prices.band > 0.0:
+        entry["band"] = _short(prices.band / share_hz)
     if home is not None:
         entry["home"] = [_short(value) for value in home]
     return entry
@@ -243,9 +257,9 @@ def _infeasible(scenario: Scenario, problem: Problem) -> Plan:
         point = new_point(len(scenario.devices))
         status = solve_fixed(problem, one_sample(problem), m, n, 0.0, 0.0, point)
         if status == ENERGY_SHORT:
-            certificate[name] = _entry(price(problem, 1.0, float(point.scalars[1]), point.price, point.ratio))
-        elif (prices := battery_prices(problem, (int(m), int(n)), 1.0)) is not None:
-            certificate[name] = _entry(prices)
+            certificate[name] = _entry(point_prices(problem, point, 1.0), None, share_of(scenario))
+        elif (prices := shortage_prices(problem, (int(m), int(n)), 1.0)) is not None:
+            certificate[name] = _entry(prices, None, share_of(scenario))
     return _seal(
         Plan(
             status=Status.INFEASIBLE,

@@ -8,7 +8,7 @@ iterate's value):
     compute energy   kappa (Phi b/C) f^2   <=  e_i (b^^2 + f^^4)/2
     compute time     Phi b/(C f)           <=  u_i (b^^2 + f^^-2)/2  <=  u
     upload energy    p t                   <=  p_i t_i (p^^2 + t^^2)/2
-    upload time      S/r(p)                <=  t                     (convex as it is: r is concave)
+    upload time      S/r(p, B)             <=  t                     (convex as it is: r is concave, also in p and B)
 
 Each iteration solves that convex program with an interior-point solver (cvxpy and Clarabel) and moves to its answer,
 until the noise falls by less than a tolerance. Both budgets are soft at a high price (penalty convex-concave procedure,
@@ -54,6 +54,8 @@ class Iterate:
     clock: Floats
     exponent: Floats
     """``ln(1 + p g/(N0 B))``, which is what the power is known by in the planner."""
+    share: Floats
+    """Bandwidth in equal shares of the band; one where the band is not shared."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +83,7 @@ def first_iterate(problem: Problem, m: float, n: float, start: str) -> Iterate:
             batch=b,
             clock=d.clock_max.copy(),
             exponent=d.exponent_max.copy(),
+            share=np.ones(d.cycles.size),
         )
     t0 = limits.delay * (0.5 if n else 1.0) / max(m, 1.0)
     tau = max(limits.delay * (0.5 if m else 1.0) / max(n, 1.0) - limits.down_s, 1e-12)
@@ -96,6 +99,7 @@ def first_iterate(problem: Problem, m: float, n: float, start: str) -> Iterate:
         batch=b,
         clock=np.minimum(d.cycles * b / (0.5 * tau), d.clock_max),
         exponent=np.minimum(d.span / upload, d.exponent_max),
+        share=np.ones(d.cycles.size),
     )
 
 
@@ -209,7 +213,7 @@ class Subproblem:
             f <= number("f_high"),
             p <= number("p_high"),
             0.5 * cp.square(b) + 0.5 * cp.power(f, -2) <= u,
-            q <= cp.log1p(cp.multiply(number("gamma"), p)),
+            q <= self._rate(number("gamma"), p, size),
             cp.inv_pos(q) <= cp.multiply(number("rate"), t),
         ]
         parts = {
@@ -235,6 +239,19 @@ class Subproblem:
             ]
             self.rules.append(sum(shares) <= 1.0 - MARGIN + self.broken)
 
+    def _rate(self, gamma: Any, p: Any, size: int) -> Any:
+        """The rate of the uploads; where they share a band, over their shares of it as well."""
+        cp = self.cp
+        if not self.problem.limits.band > 0.0:
+            return cp.log1p(cp.multiply(gamma, p))
+        share = self._variable("share", size)
+        self.rules += [
+            share >= self._number("share_low", size),
+            share <= self._number("share_high", size),
+            self._number("part", size) @ share <= 1.0 - MARGIN,
+        ]
+        return -cp.rel_entr(share, share + cp.multiply(gamma, p))
+
     def solve(
         self, at: Iterate, m: float, n: float, psi0: float, psi: float, trust: float
     ) -> tuple[Iterate, float] | None:
@@ -259,12 +276,14 @@ class Subproblem:
                 server_clock=min(float(at.server_clock * got["f0"]), self.problem.server.clock_max),
             )
         if n:
-            power = np.expm1(at.exponent) * got["p"]
+            share = at.share * got.get("share", 1.0)
+            power = at.share * np.expm1(at.exponent) * got["p"]
             moved = replace(
                 moved,
                 batch=np.clip(at.batch * got["b"], box.low, box.high),
                 clock=np.minimum(at.clock * got["f"], d.clock_max),
-                exponent=np.minimum(np.log1p(power), d.exponent_max),
+                exponent=np.log1p(np.minimum(power, np.expm1(d.exponent_max)) / share),
+                share=share,
             )
         return moved, float(self.broken.value)
 
@@ -287,12 +306,13 @@ class Subproblem:
             }
         if n:
             cycles_k = d.cycles * at.batch
-            computing, uploading = cycles_k / at.clock, d.span / at.exponent
+            computing, uploading = cycles_k / at.clock, d.span / (at.exponent * at.share)
             gamma = np.expm1(at.exponent)
+            power = at.share * gamma
             joules = {
                 "e": n * d.capacitance * cycles_k * at.clock**2,
                 "s": n * d.static * computing,
-                "h": n * d.noise * gamma * uploading,
+                "h": n * d.noise * power * uploading,
                 "c": n * d.circuit * uploading,
             }
             values |= {name: each / limits.energy for name, each in joules.items()}
@@ -301,7 +321,7 @@ class Subproblem:
                 "b_low": np.maximum(box.low / at.batch, 1.0 / trust),
                 "b_high": np.minimum(box.high / at.batch, trust),
                 "f_high": np.minimum(d.clock_max / at.clock, trust),
-                "p_high": np.minimum(np.expm1(d.exponent_max) / gamma, trust),
+                "p_high": np.minimum(np.expm1(d.exponent_max) / power, trust),
                 "gamma": gamma,
                 "rate": 1.0 / at.exponent,
                 "du": n * computing / limits.delay,
@@ -310,4 +330,7 @@ class Subproblem:
                 "e_down": n * limits.down_j / limits.energy,
                 "d_down": n * limits.down_s / limits.delay,
             }
+            if limits.band > 0.0:
+                reach = np.full_like(at.share, trust)
+                values |= {"share_low": 1.0 / reach, "share_high": reach, "part": at.share / limits.band}
         return values

@@ -67,7 +67,11 @@ def devices(plan: Plan, scenario: Scenario) -> Devices | None:
     of_what = " of the last segment" if plan.finetune.segments else ""
     return Devices(
         note=f"One round{of_what} takes {seconds(last.round_s)}. {how}{which}",
-        heads=("Batch", "Clock", "Power", "Compute", "Upload", "Energy a round", "Energy in all"),
+        heads=(
+            *("Batch", "Clock", "Power"),
+            *(() if columns.bandwidth_hz is None else ("Band",)),
+            *("Compute", "Upload", "Energy a round", "Energy in all"),
+        ),
         rows=[_row(columns, index) for index in range(shown)],
         bars=_bars(columns, last.round_s, cost.broadcast(scenario).time_s),
         more=f"{count(total - shown)} more devices are in plan.json." if total > shown else "",
@@ -75,10 +79,12 @@ def devices(plan: Plan, scenario: Scenario) -> Devices | None:
 
 
 def _row(columns: DeviceColumns, index: int) -> Row:
+    band = [] if columns.bandwidth_hz is None else [columns.bandwidth_hz[index]]
     cells = (
         (count(int(columns.batch[index])), columns.batch[index]),
         (quantity(columns.clock_hz[index], "Hz"), columns.clock_hz[index]),
         (quantity(columns.power_w[index], "W"), columns.power_w[index]),
+        *((quantity(hertz, "Hz"), hertz) for hertz in band),
         (seconds(columns.compute_s[index]), columns.compute_s[index]),
         (seconds(columns.upload_s[index]), columns.upload_s[index]),
         (joules(columns.round_j[index]), columns.round_j[index]),

@@ -10,8 +10,8 @@ from pretune.report.words import count, gap, joules, printable, quantity, second
 
 WORTHLESS = 1e-9
 """A price below this share of the objective for the whole budget is a zero that was rounded."""
-_PRICED = {"energy_j": ("energy", "joule"), "delay_s": ("delay", "second")}
-_UNITS = {"energy": "J", "battery": "J", "delay": "s", "deadline": "s", "clock": "Hz", "power": "W"}
+_PRICED = {"energy_j": ("energy", "joule"), "delay_s": ("delay", "second"), "bandwidth_hz": ("bandwidth", "hertz")}
+_UNITS = {"energy": "J", "battery": "J", "delay": "s", "deadline": "s", "clock": "Hz", "power": "W", "bandwidth": "Hz"}
 PRICES_NOTE = (
     "Prices hold for small changes, at these numbers of rounds and with batches of any real size; "
     "the bound holds for all whole numbers of rounds and samples."
@@ -44,15 +44,16 @@ def prices(plan: Plan) -> list[str]:
         if not worth > WORTHLESS * abs(plan.objective):
             lines.append(f"More {budget} would not lower the bound.")
             continue
-        step, prefix = _small_step(limits.get(budget, math.inf))
+        step, prefix = _small_step(limits.get(budget, math.inf), unit)
         share = f" ({gap(step * abs(value / plan.objective))})" if plan.objective > 0 else ""
         lines.append(f"One more {prefix}{unit} lowers the bound by {significant(step * abs(value), 3)}{share}.")
     return lines
 
 
-def _small_step(budget: float) -> tuple[float, str]:
+def _small_step(budget: float, unit: str) -> tuple[float, str]:
     """A step that is small beside a budget, so that a price at the margin is a fair thing to say about it."""
-    for step, prefix in ((1.0, ""), (1e-3, "milli"), (1e-6, "micro")):
+    large = ((1e6, "mega"), (1e3, "kilo")) if unit == "hertz" else ()
+    for step, prefix in (*large, (1.0, ""), (1e-3, "milli"), (1e-6, "micro")):
         if step <= budget / 20:
             return step, prefix
     return 1e-9, "nano"

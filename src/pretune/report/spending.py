@@ -40,6 +40,8 @@ class DeviceColumns:
     batch: Ints
     clock_hz: Floats
     power_w: Floats
+    bandwidth_hz: Floats | None
+    """Only where the bandwidths are decisions."""
     compute_s: Floats
     upload_s: Floats
     round_j: Floats
@@ -129,6 +131,7 @@ def device_columns(plan: Plan, scenario: Scenario) -> DeviceColumns | None:
         batch=plan.finetune.batch,
         clock_hz=plan.finetune.clock_hz,
         power_w=plan.finetune.power_w,
+        bandwidth_hz=plan.finetune.bandwidth_hz,
         compute_s=each.compute_s,
         upload_s=each.upload_s,
         round_j=each.device_j,
@@ -137,4 +140,5 @@ def device_columns(plan: Plan, scenario: Scenario) -> DeviceColumns | None:
 
 
 def _round(stage: FinetuneStage, scenario: Scenario) -> cost.FinetuneCost:
-    return cost.finetune_round(scenario, stage.batch.astype(np.float64), stage.clock_hz, stage.power_w)
+    batch = stage.batch.astype(np.float64)
+    return cost.finetune_round(scenario, batch, stage.clock_hz, stage.power_w, stage.bandwidth_hz)

@@ -57,8 +57,8 @@ def charge_pretrain(scenario: Scenario, stage: PretrainStage, batch: int) -> Cha
 
 def charge_finetune(scenario: Scenario, stage: FinetuneStage, batch: Ints) -> Charge:
     """A federated round in which device k computed `batch[k]` samples at the plan's clocks and powers."""
-    planned = cost.finetune_round(scenario, _floats(stage.batch), stage.clock_hz, stage.power_w)
-    realised = cost.finetune_round(scenario, _floats(batch), stage.clock_hz, stage.power_w)
+    planned = cost.finetune_round(scenario, _floats(stage.batch), stage.clock_hz, stage.power_w, stage.bandwidth_hz)
+    realised = cost.finetune_round(scenario, _floats(batch), stage.clock_hz, stage.power_w, stage.bandwidth_hz)
     if scenario.radio.access is Access.FDMA:
         slowest = int((realised.compute_s + realised.upload_s).argmax())
         compute_s, upload_s = float(realised.compute_s[slowest]), float(realised.upload_s[slowest])

@@ -16,6 +16,7 @@ from pretune.planner.baselines.literature import SuccessiveOptions, literature
 from pretune.planner.baselines.outcome import Outcome, Task
 from pretune.planner.baselines.restricted import (
     BATCH,
+    equal_shares,
     equal_split,
     fixed_batches,
     fixed_clocks,
@@ -37,6 +38,7 @@ __all__ = [
     "baseline",
     "compare",
     "joint_outcome",
+    "names_for",
 ]
 
 JOINT, CONSTANT = "joint", "constant"
@@ -57,12 +59,20 @@ _WAYS: dict[str, Callable[[Task, Options], Outcome]] = {
     "fixed-batch": lambda task, o: restricted(task, "fixed-batch", lambda problem: fixed_batches(problem, o.batch)),
     "fixed-clock": lambda task, _: restricted(task, "fixed-clock", fixed_clocks),
     "fixed-power": lambda task, _: restricted(task, "fixed-power", fixed_powers),
+    "equal-bandwidth": lambda task, _: restricted(task, "equal-bandwidth", equal_shares),
     "equal-split": lambda task, _: equal_split(task, "equal-split"),
     "random": lambda task, o: random_feasible(task, "random", o.seed),
     "successive": lambda task, o: literature(task, "successive", o.successive),
 }
 NAMES = tuple(_WAYS)
 """The baselines, in the order they are planned."""
+BAND = "equal-bandwidth"
+"""The one that only means something where the plan shares out a band."""
+
+
+def names_for(scenario: Scenario) -> tuple[str, ...]:
+    """The baselines that the scenario has."""
+    return tuple(name for name in NAMES if name != BAND or scenario.radio.shares_decided)
 
 
 def joint_outcome(scenario: Scenario, *, tolerance: float = TOLERANCE, time_limit: float | None = None) -> Outcome:
@@ -86,11 +96,11 @@ def baseline(
     """What one baseline makes of the scenario; `joint` is the scenario's joint plan, whose bound it is measured by.
 
     Raises:
-        InputError: there is no such baseline, or an option can't be used.
+        InputError: there is no such baseline for the scenario, or an option can't be used.
         MissingExtra: the baseline needs an optional part that is not installed.
     """
-    if name not in _WAYS:
-        raise InputError.field("baseline", name, "one of " + ", ".join(NAMES))
+    if name not in names_for(scenario):
+        raise InputError.field("baseline", name, "one of " + ", ".join(names_for(scenario)))
     task = Task(scenario=scenario, joint=joint, tolerance=tolerance, time_limit=time_limit)
     return _WAYS[name](task, options or Options())
 
@@ -113,12 +123,13 @@ def compare(
     joint plan is all there is.
 
     Raises:
-        InputError: there is no such baseline, or an option can't be used.
+        InputError: there is no such baseline for the scenario, or an option can't be used.
         MissingExtra: a baseline that was named needs an optional part that is not installed.
     """
+    known = names_for(scenario)
     for name in only:
-        if name not in _WAYS:
-            raise InputError.field("baseline", name, "one of " + ", ".join(NAMES))
+        if name not in known:
+            raise InputError.field("baseline", name, "one of " + ", ".join(known))
     first = joint_outcome(scenario, tolerance=tolerance, time_limit=time_limit)
     yield first
     if first.plan is None or not first.plan.status.has_plan:
@@ -129,7 +140,7 @@ def compare(
         first = replace(joint_outcome(scenario, tolerance=tolerance, time_limit=time_limit), name=CONSTANT)
         yield first
         joint = first.plan or joint
-    for name in [name for name in NAMES if name in only or not only]:
+    for name in [name for name in known if name in only or not only]:
         try:
             yield baseline(name, scenario, joint, options=options, tolerance=tolerance, time_limit=time_limit)
         except MissingExtra as missing:

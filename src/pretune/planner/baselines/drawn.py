@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from pretune.physics import cost, link
+from pretune.physics import cost
 from pretune.physics.types import Floats
 from pretune.planner.baselines.outcome import UNUSED, Outcome, Task, fits, written
 from pretune.plans import FinetuneStage, PretrainStage
@@ -45,7 +45,8 @@ def _draw(scenario: Scenario, rng: np.random.Generator) -> tuple[PretrainStage, 
     power_w = rng.uniform(_LEAST, 1.0, len(fleet)) * fleet.max_power_w
     one = cost.pretrain_round(scenario, server_batch, server_clock)
     m = math.floor(share * min(budget.delay_s / one.time_s, budget.energy_j / one.energy_j) * (1.0 - 1e-12))
-    each = cost.finetune_round(scenario, batch, clock_hz, power_w)
+    bandwidth_hz = _band_shares(scenario, rng)
+    each = cost.finetune_round(scenario, batch, clock_hz, power_w, bandwidth_hz)
     n = math.floor((1.0 - share) * min(budget.delay_s / each.time_s, budget.energy_j / each.energy_j) * (1.0 - 1e-12))
     n = min(n, math.floor(min(float((fleet.battery_j / each.device_j).min()), 2.0**62)))
     pretrain = UNUSED
@@ -53,8 +54,18 @@ def _draw(scenario: Scenario, rng: np.random.Generator) -> tuple[PretrainStage, 
         pretrain = PretrainStage(rounds=m, batch=server_batch, clock_hz=server_clock, round_s=one.time_s)
     finetune = FinetuneStage.unused()
     if n > 0:
-        finetune = stage_of(scenario, n, batch, clock_hz, power_w)
+        finetune = stage_of(scenario, n, batch, clock_hz, power_w, bandwidth_hz)
     return pretrain, finetune
+
+
+def _band_shares(scenario: Scenario, rng: np.random.Generator) -> Floats | None:
+    """Bandwidths in proportion to numbers drawn like clocks and powers, where the plan shares out a band."""
+    band_hz = scenario.radio.uplink_bandwidth_hz
+    if band_hz is None or not scenario.radio.shares_decided:
+        return None
+    parts = rng.uniform(_LEAST, 1.0, len(scenario.devices))
+    shares: Floats = parts / parts.sum() * band_hz * (1.0 - 1e-12)
+    return shares
 
 
 def _log_uniform(rng: np.random.Generator, most: object) -> Floats:
@@ -64,19 +75,23 @@ def _log_uniform(rng: np.random.Generator, most: object) -> Floats:
     return drawn
 
 
-def stage_of(scenario: Scenario, rounds: int, batch: Floats, clock_hz: Floats, power_w: Floats) -> FinetuneStage:
-    """A fine-tuning stage from its decisions."""
-    fleet = scenario.devices
-    each = cost.finetune_round(scenario, batch, clock_hz, power_w)
-    upload_s = link.airtime(
-        scenario.workload.upload_bits, power_w, fleet.gain, fleet.bandwidth_hz, scenario.radio.noise_psd_w_per_hz
-    )
+def stage_of(
+    scenario: Scenario,
+    rounds: int,
+    batch: Floats,
+    clock_hz: Floats,
+    power_w: Floats,
+    bandwidth_hz: Floats | None = None,
+) -> FinetuneStage:
+    """A fine-tuning stage from its decisions, the bandwidths among them where the plan shares out a band."""
+    each = cost.finetune_round(scenario, batch, clock_hz, power_w, bandwidth_hz)
     return FinetuneStage(
         rounds=rounds,
         round_s=each.time_s,
-        names=tuple(fleet.names),
+        names=tuple(scenario.devices.names),
         batch=batch.astype(np.int64),
         clock_hz=clock_hz,
         power_w=power_w,
-        upload_s=upload_s,
+        upload_s=each.upload_s,
+        bandwidth_hz=bandwidth_hz,
     )

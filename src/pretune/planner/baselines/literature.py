@@ -21,6 +21,7 @@ from pretune.physics import cost
 from pretune.physics.types import Floats
 from pretune.planner.baselines.drawn import stage_of
 from pretune.planner.baselines.outcome import UNUSED, Outcome, Task, fits, written
+from pretune.planner.kernels.fixed import least_span
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.problem import Problem, build
 from pretune.planner.successive import Answer, Iterate, Successive
@@ -87,6 +88,9 @@ class _Rounds:
         uploading = d.span / d.exponent_max
         computing = d.cycles / d.clock_max
         span = computing.max() + uploading.sum() if limits.tdma else (computing + uploading).max()
+        if limits.band > 0.0:
+            bare = d._replace(battery=np.full_like(d.battery, np.inf))
+            span = least_span(bare, limits, np.ones(d.cycles.size), 1.0)
         m = limits.delay * server.clock_max / server.cycles
         # kappa cycles^3 M^3 / T^2 <= E: the dynamic energy of M samples spread over all of the time
         m = min(m, (limits.energy * limits.delay**2 / (server.capacitance * server.cycles**3)) ** (1.0 / 3.0))
@@ -228,7 +232,7 @@ def whole_stages(
     count = d.cycles.size
     # the time each processor has: the server's round, and what its upload leaves a device of the longest round
     t0 = server.cycles * at.server_batch / at.server_clock
-    uploading = d.span / at.exponent
+    uploading = d.span / (at.exponent * at.share)
     span = d.cycles * at.batch / at.clock
     room = np.full(count, span.max()) if limits.tdma else (span + uploading).max() - uploading
     room = np.concatenate(([t0], np.maximum(room, span)))
@@ -252,7 +256,7 @@ def whole_stages(
 
     real = np.concatenate(([at.server_batch], at.batch))
     batch = np.clip(np.floor(real * (1.0 + 1e-9)), 1.0, high)
-    upload_j = d.noise * np.expm1(at.exponent) * uploading + d.circuit * uploading
+    upload_j = d.noise * at.share * np.expm1(at.exponent) * uploading + d.circuit * uploading
     budget = limits.energy * (1.0 - 1e-11) - n * (limits.down_j + float(upload_j.sum()))
     battery = np.concatenate(([math.inf], d.battery * (1.0 - 1e-11) - n * upload_j))
     for _ in range(4 * (count + 1)):
@@ -272,9 +276,11 @@ def whole_stages(
     finetune = FinetuneStage.unused()
     if n:
         fleet = task.scenario.devices
-        true_noise = task.scenario.radio.noise_psd_w_per_hz * fleet.bandwidth_hz / fleet.gain
+        bandwidth_hz = fleet.bandwidth_hz * at.share
+        true_noise = task.scenario.radio.noise_psd_w_per_hz * bandwidth_hz / fleet.gain
         power = np.minimum(true_noise * np.expm1(at.exponent), fleet.max_power_w)
-        finetune = stage_of(task.scenario, n, batch[1:], clock[1:], power)
+        shared = bandwidth_hz if task.scenario.radio.shares_decided else None
+        finetune = stage_of(task.scenario, n, batch[1:], clock[1:], power, shared)
     if not fits(task.scenario, pretrain, finetune):
         return None
     value = phi + float((noise / batch).sum())

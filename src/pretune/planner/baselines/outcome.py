@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from pretune.bounds import priced, system_of
+from pretune.bounds import multipliers_of, priced, system_of
 from pretune.certify import limits_of, sentence, totals, value_of
 from pretune.planner.problem import build
-from pretune.planner.solve import MOST_CERTIFIED, TOLERANCE, _entry, _own_prices
+from pretune.planner.solve import MOST_CERTIFIED, TOLERANCE, _entry, _own_prices, share_of
 from pretune.plans import FinetuneStage, Plan, PretrainStage, Status
 from pretune.scenario import Scenario
 
@@ -65,15 +65,15 @@ def written(task: Task, pretrain: PretrainStage, finetune: FinetuneStage, *, lat
     lower = min(joint.lower_bound, objective)
     gap = (objective - lower) / objective if objective > 0.0 else 0.0
     status = Status.OPTIMAL if gap <= task.tolerance else Status.TIME_LIMIT if late else Status.FEASIBLE
-    problem, criterion = build(scenario)
+    problem, _ = build(scenario)
     rounds = (pretrain.rounds, finetune.rounds)
-    entry = _entry(_own_prices(problem, rounds), (float(rounds[0]), float(rounds[1]), 0.0))
+    m, n = map(float, rounds)
+    entry = _entry(_own_prices(problem, rounds), (m, n, 0.0), share_of(scenario))
     certificate: dict[str, Any] = {"tolerance": task.tolerance}
     known = joint.certificate or {}
     if len(scenario.devices) <= MOST_CERTIFIED and known.get("prices"):
         certificate["prices"] = [entry, *known["prices"]]
-    exact = priced(system_of(scenario), entry)
-    weight = float(criterion.at(float(rounds[0]), float(rounds[1])).weight)
+    system = system_of(scenario)
     plan = Plan(
         status=status,
         criterion=scenario.convergence.criterion.value,
@@ -86,7 +86,7 @@ def written(task: Task, pretrain: PretrainStage, finetune: FinetuneStage, *, lat
         relative_gap=gap,
         energy_j=energy_j,
         delay_s=delay_s,
-        multipliers={"energy_j": -exact.energy / weight, "delay_s": -exact.delay / weight},
+        multipliers=multipliers_of(system, priced(system, entry), m, n),
         constraints=limits_of(scenario, pretrain, finetune),
         certificate=certificate,
     )

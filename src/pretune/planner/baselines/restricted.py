@@ -7,6 +7,7 @@ What is fixed is written into the problem's numbers, exactly:
 - clocks at ``f_max``: a processor with ``kappa' = s kappa`` and ``P' = P + (1 - s) kappa f_max^3`` draws the same power
   at ``f_max``, and its best clock ``((omega + P')/(2 kappa'))^(1/3)`` lies above ``f_max`` at any price of time
   ``omega >= 0`` once ``s <= 1/3``, so it always runs at ``f_max``;
+- the shares of a band at equal parts: the problem whose devices have those as bandwidths of their own;
 - powers at ``P``: a link with noise ``n' = s n`` and circuit power ``P_c' = P_c + (1 - s) P`` spends the same at its
   largest exponent ``x = ln(1 + P/n)``, and uses that one at any price once ``x e^x - e^x + 1 <= P_c'/n'``; as
   ``x e^x - e^x + 1 <= x (e^x - 1) = x P/n``, ``s <= 1/(1 + x)`` is enough.
@@ -75,6 +76,11 @@ def fixed_powers(problem: Problem) -> Problem:
     share = np.minimum(SHARE, 1.0 / (1.0 + d.exponent_max))
     power = d.noise * np.expm1(d.exponent_max)
     return problem._replace(devices=d._replace(noise=share * d.noise, circuit=d.circuit + (1.0 - share) * power))
+
+
+def equal_shares(problem: Problem) -> Problem:
+    """The problem in which each device has the same bandwidth."""
+    return problem._replace(limits=problem.limits._replace(band=0.0))
 
 
 def restricted(

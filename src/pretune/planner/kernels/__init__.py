@@ -3,6 +3,9 @@
 scalar   one device (or the server) at a price of time
 fleet    one fine-tuning round of all devices at a span
 split    how the time is split at given prices of energy
+band     one device that pays for its share of a band
+common   the least span of a fleet that shares its band
+shared   such a fleet at a span, and how the time is split then
 fixed    the optimum at fixed rounds
 priced   what a set of prices makes everything cost
 rounds   what that proves about any rounds

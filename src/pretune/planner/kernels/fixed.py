@@ -15,10 +15,12 @@ import math
 import numpy as np
 from numba import njit
 
-from pretune.planner.kernels.fleet import TRIALS, Point, least_span, least_uploads, new_point
+from pretune.planner.kernels.common import least_common_span as least_span
+from pretune.planner.kernels.fleet import TRIALS, Point, least_uploads, new_point
 from pretune.planner.kernels.newton import newton_start
 from pretune.planner.kernels.roots import next_point
 from pretune.planner.kernels.scalar import HUGE
+from pretune.planner.kernels.shared import shared_balance, shared_split
 from pretune.planner.kernels.split import balance, split
 from pretune.planner.problem import Batches, Devices, Problem
 
@@ -65,7 +67,7 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
     budget = limits.energy
 
     scale = (psi0 if m > 0.0 else 0.0) + (psi * d.variance.sum() if n > 0.0 else 0.0)
-    if scale > 0.0 and n > 0.0 and not limits.tdma and np.all(d.battery >= HUGE):
+    if scale > 0.0 and n > 0.0 and not limits.tdma and limits.band <= 0.0 and np.all(d.battery >= HUGE):
         lam = point.scalars[0]
         if newton_start(problem, batches, m, n, psi0, psi, least, point):
             beta0 = math.sqrt(psi0 / (m * point.scalars[0])) if m > 0.0 else 0.0
@@ -78,7 +80,7 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
                 point.scalars[8] = _noise(d, m, n, psi0, psi, point)
                 return SOLVED
         point.scalars[0] = lam
-    joules = split(problem, batches, m, n, 0.0, 0.0, least, point)
+    joules = _split(problem, batches, m, n, 0.0, 0.0, least, point)
     if not _seconds(problem, m, n, point) <= limits.delay * (1.0 + 1e-9):
         # TDMA: computing slowly enough for the batteries leaves too little time for uploads; the prices prove it
         return BATTERY_SHORT
@@ -161,6 +163,16 @@ def _energy_at(
     """Joules of the run at a price of energy."""
     beta0 = math.sqrt(psi0 / (m * lam)) if m > 0.0 else 0.0
     beta = math.sqrt(psi / (n * lam)) if n > 0.0 else 0.0
+    return _split(problem, batches, m, n, beta0, beta, least, point)
+
+
+@njit(cache=True, error_model="numpy")
+def _split(
+    problem: Problem, batches: Batches, m: float, n: float, beta0: float, beta: float, least: float, point: Point
+) -> float:
+    """The joules of the run when its time, and a shared band, are spent in the best way at given energy prices."""
+    if problem.limits.band > 0.0 and n > 0.0:
+        return shared_split(problem, batches, m, n, beta0, beta, least, point)
     return split(problem, batches, m, n, beta0, beta, least, point)
 
 
@@ -174,7 +186,7 @@ def _seconds(problem: Problem, m: float, n: float, point: Point) -> float:
         longest, uploads = 0.0, 0.0
         for k in range(d.cycles.size):
             u = d.cycles[k] * point.batch[k] / point.clock[k]
-            t = d.span[k] / point.exponent[k]
+            t = d.span[k] / (point.exponent[k] * point.share[k])
             longest = max(longest, u if limits.tdma else u + t)
             uploads += t
         seconds += n * (longest + (uploads if limits.tdma else 0.0) + limits.down_s)
@@ -196,7 +208,10 @@ def _close(
     """Write the prices of a finished solve: lambda, balanced shares, and the price of time they add up to."""
     beta0 = math.sqrt(psi0 / (m * lam)) if m > 0.0 else 0.0
     beta = math.sqrt(psi / (n * lam)) if n > 0.0 else 0.0
-    balance(problem, batches, m, n, beta0, beta, least, point)
+    if problem.limits.band > 0.0:
+        shared_balance(problem, batches, m, n, beta0, beta, least, point)
+    else:
+        balance(problem, batches, m, n, beta0, beta, least, point)
     point.scalars[0] = lam
 
 

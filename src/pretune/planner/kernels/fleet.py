@@ -29,7 +29,8 @@ class Point(NamedTuple):
 
     `scalars` holds: 0 lambda, 1 Omega (the time price per energy price, W), 2 span (tau for FDMA, the compute
     phase v for TDMA), 3 server round time T0, 4 server batch, 5 server clock, 6 energy, 7 delay, 8 objective's
-    noise part (the numerator of the criterion without phi).
+    noise part (the numerator of the criterion without phi), 9 gamma (the price of an equal share of the band per energy
+    price, J per round; 0 where the band is not shared).
     """
 
     price: Floats
@@ -39,6 +40,8 @@ class Point(NamedTuple):
     batch: Floats
     clock: Floats
     exponent: Floats
+    share: Floats
+    """Bandwidth in equal shares of the band; one where the band is not shared."""
     scalars: Floats
 
 
@@ -50,7 +53,8 @@ def new_point(count: int) -> Point:
         batch=np.ones(count),
         clock=np.zeros(count),
         exponent=np.zeros(count),
-        scalars=np.zeros(9),
+        share=np.ones(count),
+        scalars=np.zeros(10),
     )
 
 

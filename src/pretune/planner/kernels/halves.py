@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from pretune.physics.types import Floats
+from pretune.planner.kernels.band import energy_in_band, power_ratio, upload_bill, upload_in_band
 from pretune.planner.kernels.fleet import Point, device_energy
 from pretune.planner.kernels.scalar import HUGE, TINY, clock_at, sample_cost, upload_exponent
 from pretune.planner.problem import Devices, Problem
@@ -23,23 +24,27 @@ _FAR = 1e6
 
 
 @njit(cache=True, error_model="numpy")
-def _joules(d: Devices, k: int, batch: float, share: float, upload_price: float, ratio: float) -> float:
-    """Joules of a device's round at a ratio."""
+def _joules(d: Devices, k: int, batch: float, share: float, upload_price: float, gamma: float, ratio: float) -> float:
+    """Joules of a device's round at a ratio; `gamma` is the price of a shared band, if it has one."""
     clock = max(clock_at(share / ratio, d.capacitance[k], d.clock_max[k], d.static[k]), TINY)
+    if gamma > 0.0 and share / ratio + d.circuit[k] > 0.0:
+        paid, power = share / ratio + d.circuit[k], power_ratio(d.exponent_max[k])
+        x, part, _ = upload_in_band(paid, gamma / ratio, d.noise[k], d.span[k], power)
+        return energy_in_band(d, k, batch, clock, x, part)
     x = upload_exponent((d.circuit[k] + upload_price / ratio) / d.noise[k], d.exponent_max[k])
     return device_energy(d, k, batch, clock, max(x, TINY))
 
 
 @njit(cache=True, error_model="numpy")
 def _ratio_for(
-    d: Devices, k: int, batch: float, share: float, upload_price: float, allowed: float, guess: float
+    d: Devices, k: int, batch: float, share: float, upload_price: float, gamma: float, allowed: float, guess: float
 ) -> float:
     """The ratio at which a device's round of `batch` samples takes what its battery allows."""
-    if _joules(d, k, batch, share, upload_price, 1.0) <= allowed:
+    if _joules(d, k, batch, share, upload_price, gamma, 1.0) <= allowed:
         return 1.0
     left, right, step = 0.0, math.log(guess), 0.5
     most = right + math.log(_FAR)
-    while _joules(d, k, batch, share, upload_price, math.exp(right)) > allowed:
+    while _joules(d, k, batch, share, upload_price, gamma, math.exp(right)) > allowed:
         left = right
         right += step
         step *= 2.0
@@ -47,7 +52,7 @@ def _ratio_for(
             return math.exp(most)
     for _ in range(60):
         middle = 0.5 * (left + right)
-        if _joules(d, k, batch, share, upload_price, math.exp(middle)) > allowed:
+        if _joules(d, k, batch, share, upload_price, gamma, math.exp(middle)) > allowed:
             left = middle
         else:
             right = middle
@@ -69,15 +74,18 @@ def split_batteries(problem: Problem, omega: float, point: Point, n: float) -> F
         allowed = d.battery[k] / n
         whole = max(np.floor(point.batch[k] * (1.0 + 1e-12)), 1.0)
         upload = omega if limits.tdma else point.price[k]
+        gamma = point.scalars[9] if limits.band > 0.0 else 0.0
         rows[at, 0], rows[at, 1] = k, whole
-        rows[at, 2] = _ratio_for(d, k, whole, point.price[k], upload, allowed, ratio)
-        rows[at, 3] = _ratio_for(d, k, whole + 1.0, point.price[k], upload, allowed, ratio)
+        rows[at, 2] = _ratio_for(d, k, whole, point.price[k], upload, gamma, allowed, ratio)
+        rows[at, 3] = _ratio_for(d, k, whole + 1.0, point.price[k], upload, gamma, allowed, ratio)
         at += 1
     return rows
 
 
 @njit(cache=True, error_model="numpy")
-def halves_of(problem: Problem, lam: float, omega: float, shares: Floats, ratios: Floats, splits: Floats) -> Floats:
+def halves_of(
+    problem: Problem, lam: float, omega: float, shares: Floats, ratios: Floats, splits: Floats, band: float = 0.0
+) -> Floats:
     """What the splits cost: rows ``device, batch`` and three times ``sample, upload, battery``, shape (R, 11).
 
     The three are the device's own ratio, the one for batches up to `batch`, and the one for batches above it.
@@ -95,7 +103,9 @@ def halves_of(problem: Problem, lam: float, omega: float, shares: Floats, ratios
             cost = lam * ratio * sample_cost(own, clock, d.cycles[k], d.capacitance[k], d.static[k])
             paid = (omega / ratio if limits.tdma else own) + d.circuit[k]
             upload = d.noise[k] * d.span[k]
-            if paid > 0.0:
+            if limits.band > 0.0:
+                upload = upload_bill(paid, band / ratio, d.noise[k], d.span[k], power_ratio(d.exponent_max[k]))
+            elif paid > 0.0:
                 x = upload_exponent(paid / d.noise[k], d.exponent_max[k])
                 upload = d.span[k] / x * (d.noise[k] * math.expm1(x) + paid)
             rows[at, 2 + 3 * which] = cost

@@ -6,7 +6,8 @@ is paid for instead of enforced, each processor and link settles on its own, and
     numerator(M, N) >= phi + min_b0 (psi0/b0 + M c0 b0) + N C + sum_k min_bk (psi A_k/b_k + N c_k b_k) - budgets
 
 (`budgets`: energy, delay and batteries at their prices) for *all* rounds, by weak duality. The minima run over whole
-batches, so the bound knows about integrality.
+batches, so the bound knows about integrality. A shared band is one more constraint, of every fine-tuning round:
+``C`` then holds the cheapest uploads with their shares paid for, less what the band is worth.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ import numpy as np
 from numba import njit
 
 from pretune.physics.types import Floats
-from pretune.planner.kernels.fleet import least_uploads, upload_within
+from pretune.planner.kernels.band import power_ratio, upload_bill
+from pretune.planner.kernels.common import band_alone
+from pretune.planner.kernels.fleet import Point, least_uploads, upload_within
 from pretune.planner.kernels.scalar import HUGE, TINY, clock_at, sample_cost, upload_exponent
 from pretune.planner.problem import Devices, Problem, Server
 
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+NEARLY = 1.0 - 1e-9
 
 
 NO_HALVES, NO_SPLITS = np.zeros((0, 11)), np.zeros((0, 4))
@@ -53,19 +57,25 @@ class Prices(NamedTuple):
     """What the batteries' devices cost on either side of a whole batch, rows of `halves.halves_of`, shape (R, 11)."""
     splits: Floats = NO_SPLITS
     """The whole batches and ratios of those sides, rows of `halves.split_batteries`, shape (R, 4)."""
+    band: float = 0.0
+    """gamma: joules per round that an equal share of a shared band is worth."""
 
 
 @njit(cache=True, error_model="numpy")
-def price(problem: Problem, lam: float, omega: float, shares: Floats, ratios: Floats) -> Prices:
-    """The prices `lam` per joule, `omega` joules per second, and each device's `shares` and `ratios`.
+def price(problem: Problem, lam: float, omega: float, shares: Floats, ratios: Floats, band: float = 0.0) -> Prices:
+    """The prices `lam` per joule, `omega` joules per second, each device's `shares` and `ratios`, and `band`.
 
     The bound holds for ``sum shares <= omega``, so `omega` is raised to the sum where it is below. TDMA: the shares
-    pay for the compute phase, the uploads pay `omega` itself.
+    pay for the compute phase, the uploads pay `omega` itself. `band` is what an equal share of a shared band costs.
     """
     d, limits, server = problem.devices, problem.limits, problem.server
     omega = max(omega, shares.sum())
     costs = np.empty(d.cycles.size)
-    uploads, batteries = price_devices(d, limits.tdma, lam, omega, shares, ratios, costs)
+    if limits.band > 0.0:
+        uploads, batteries = _price_sharers(d, band, lam, shares, ratios, costs)
+        uploads -= band * limits.band
+    else:
+        uploads, batteries = price_devices(d, limits.tdma, lam, omega, shares, ratios, costs)
     per_round = limits.down_j + omega * limits.down_s + uploads
     budget = limits.energy + omega * limits.delay + batteries
     clock = max(clock_at(omega, server.capacitance, server.clock_max, server.static), TINY)
@@ -83,6 +93,7 @@ def price(problem: Problem, lam: float, omega: float, shares: Floats, ratios: Fl
         slack,
         np.zeros((0, 11)),
         np.zeros((0, 4)),
+        band,
     )
 
 
@@ -108,6 +119,32 @@ def price_devices(
         if ratio > 1.0:
             batteries += (ratio - 1.0) * d.battery[k]
     return uploads, batteries
+
+
+@njit(cache=True, error_model="numpy")
+def _price_sharers(
+    d: Devices, band: float, lam: float, shares: Floats, ratios: Floats, costs: Floats
+) -> tuple[float, float]:
+    """`price_devices` for devices that pay for their shares of a band."""
+    uploads, batteries = 0.0, 0.0
+    for k in range(d.cycles.size):
+        ratio = ratios[k]
+        own = shares[k] / ratio
+        clock = max(clock_at(own, d.capacitance[k], d.clock_max[k], d.static[k]), TINY)
+        costs[k] = lam * ratio * sample_cost(own, clock, d.cycles[k], d.capacitance[k], d.static[k])
+        power = power_ratio(d.exponent_max[k])
+        uploads += ratio * upload_bill(own + d.circuit[k], band / ratio, d.noise[k], d.span[k], power)
+        if ratio > 1.0:
+            batteries += (ratio - 1.0) * d.battery[k]
+    return uploads, batteries
+
+
+def point_prices(problem: Problem, point: Point, lam: float | None = None) -> Prices:
+    """The prices of a solved point; `lam` takes the place of its price of energy."""
+    s = point.scalars
+    own = float(s[0]) if lam is None else lam
+    found: Prices = price(problem, own, float(s[1]), point.price, point.ratio, float(s[9]))
+    return found
 
 
 @njit(cache=True, error_model="numpy")
@@ -231,11 +268,20 @@ def _battery_batch(d: Devices, k: int, processor: Server, upload: float, span: f
 
 @njit(cache=True, error_model="numpy")
 def most_batches(problem: Problem, region: Region) -> Floats:
-    """The largest whole batches that the devices can compute in a region, shape (K,)."""
-    most = np.empty(problem.batches.high.size)
+    """The largest whole batches that the devices can compute in a region, shape (K,); zero where no span fits.
+
+    Where the band is shared, each device may have it for itself, in a span in which all of them fit into it.
+    """
+    most = np.zeros(problem.batches.high.size)
     longest = most_span(problem, region)
     # TDMA: what the delay leaves to the uploads beyond the shortest span; one device alone may take it all
     spare = longest - region.s1
+    limits = problem.limits
+    if limits.band > 0.0:
+        if region.n1 > 0.0 and longest < limits.shortest * NEARLY:
+            return most
+        alone = band_alone(problem.devices, limits.band)
+        problem = Problem(alone, problem.server, limits, problem.batches, problem.criterion)
     for k in range(most.size):
         most[k] = most_batch(problem, k, min(longest, region.s2), spare, region.n1)
     return most

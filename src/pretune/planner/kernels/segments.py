@@ -261,7 +261,10 @@ def _run_at(
 @njit(cache=True, error_model="numpy")
 def _segment(course: Course, j: int) -> Point:
     """One segment's columns as the point of a constant plan."""
-    return Point(course.price[j], course.ratio[j], course.batch[j], course.clock[j], course.exponent[j], course.scalars)
+    own = np.ones(course.price.shape[1])  # schedules know no shared band
+    return Point(
+        course.price[j], course.ratio[j], course.batch[j], course.clock[j], course.exponent[j], own, course.scalars
+    )
 
 
 @njit(cache=True, error_model="numpy")

@@ -87,10 +87,10 @@ def grown(tree: Tree) -> Tree:
 
 @njit(cache=True, error_model="numpy")
 def prices_of(pool: Pool, i: int) -> Prices:
-    """Row `i` of the pool, without shares and ratios."""
+    """Row `i` of the pool, without shares, ratios and the price of band."""
     c = pool.numbers[i]
     costs = pool.sample_costs[i]
-    return Prices(c[0], c[1], c[2], c[3], c[4], costs, costs, costs, c[5], pool.halves[i], pool.halves[i])
+    return Prices(c[0], c[1], c[2], c[3], c[4], costs, costs, costs, c[5], pool.halves[i], pool.halves[i], 0.0)
 
 
 @njit(cache=True, error_model="numpy")

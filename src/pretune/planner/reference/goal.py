@@ -26,6 +26,8 @@ class Point:
     batches: Floats
     compute_s: Floats
     upload_s: Floats
+    shares: Floats
+    """Bandwidths in equal shares of the band; one where the band is not shared."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,13 +35,14 @@ class Prices:
     """Multipliers in units of the minimised quantity; arrays have shape (K,).
 
     `energy` is per joule, `delay` per second, `shares` per second of a device's part of the rounds, `batteries` per
-    joule of a device's battery.
+    joule of a device's battery, `band` per equal share of a shared band and round.
     """
 
     energy: float
     delay: float
     shares: Floats
     batteries: Floats
+    band: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,7 @@ def start(problem: Problem, m: float, n: float) -> Point:
         batches=batches,
         compute_s=compute,
         upload_s=upload,
+        shares=np.ones(d.cycles.size),
     )
 
 

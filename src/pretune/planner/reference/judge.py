@@ -13,6 +13,7 @@ from pretune.physics.types import Floats
 from pretune.planner.problem import Problem
 from pretune.planner.reference.goal import Goal, Point, Prices
 from pretune.scenario import Scenario
+from pretune.uplinks import shared_upload_cost
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +32,8 @@ def judge(scenario: Scenario, problem: Problem, goal: Goal, point: Point, prices
     """Recompute violation, value and bound of an answer."""
     d, server, box = problem.devices, problem.server, problem.batches
     server_batch = min(max(point.server_batch, box.server_low), box.server_high)
+    shares = point.shares * min(1.0, problem.limits.band / point.shares.sum()) if problem.limits.band else point.shares
+    fastest = d.span / (shares * np.log1p(np.expm1(d.exponent_max) / shares))
     batches = np.clip(point.batches, box.low, box.high)
     point = replace(
         point,
@@ -38,7 +41,8 @@ def judge(scenario: Scenario, problem: Problem, goal: Goal, point: Point, prices
         server_s=max(point.server_s, server.cycles * server_batch / server.clock_max),
         batches=batches,
         compute_s=np.maximum(point.compute_s, d.cycles * batches / d.clock_max),
-        upload_s=np.maximum(point.upload_s, d.span / d.exponent_max),
+        upload_s=np.maximum(point.upload_s, fastest),
+        shares=shares,
     )
     joules, violation = spent(scenario, point, bounded=not goal.energy)
     value = joules if goal.energy else goal.value(problem, point)
@@ -76,8 +80,9 @@ def used_up(scenario: Scenario, point: Point) -> tuple[float, float, list[float]
     if point.finetune_rounds > 0.0:
         clocks = work.flops_per_sample / fleet.flops_per_cycle * point.batches / point.compute_s
         noise_psd = scenario.radio.noise_psd_w_per_hz
-        powers = link.power_for_airtime(work.upload_bits, point.upload_s, fleet.gain, fleet.bandwidth_hz, noise_psd)
-        each = cost.finetune_round(scenario, point.batches, clocks, powers)
+        bandwidths = fleet.bandwidth_hz * point.shares
+        powers = link.power_for_airtime(work.upload_bits, point.upload_s, fleet.gain, bandwidths, noise_psd)
+        each = cost.finetune_round(scenario, point.batches, clocks, powers, bandwidths)
         joules += point.finetune_rounds * each.energy_j
         seconds += point.finetune_rounds * each.time_s
         ratios = (
@@ -88,6 +93,8 @@ def used_up(scenario: Scenario, point: Point) -> tuple[float, float, list[float]
             point.finetune_rounds * each.device_j / fleet.battery_j,
         )
         used += [float(ratio.max()) for ratio in ratios]
+        if scenario.radio.shares_decided and scenario.radio.uplink_bandwidth_hz is not None:
+            used.append(float(bandwidths.sum()) / scenario.radio.uplink_bandwidth_hz)
     return joules, seconds, used
 
 
@@ -98,7 +105,7 @@ def dual(problem: Problem, goal: Goal, point: Point, prices: Prices) -> float:
     than in the cheaper of the two stages.
     """
     d, server, limits, box = problem.devices, problem.server, problem.limits, problem.batches
-    lam, nu, shares, extra = prices.energy, prices.delay, prices.shares, prices.batteries
+    lam, nu, shares, extra, band = prices.energy, prices.delay, prices.shares, prices.batteries, prices.band
     limited = extra > 0.0
     paid = nu * limits.delay + float((extra[limited] * d.battery[limited]).sum())
     if not goal.energy:
@@ -106,14 +113,19 @@ def dual(problem: Problem, goal: Goal, point: Point, prices: Prices) -> float:
     if goal.weights and paid > 0.0:
         scale = goal.phi / paid
         lam, nu, shares, extra, paid = lam * scale, nu * scale, shares * scale, extra * scale, goal.phi
+        band *= scale
     if shares.sum() > nu:
         shares = shares * (nu / shares.sum())
     own, one = lam + extra, np.ones(1)
     with np.errstate(all="ignore"):
         each0 = _sample(lam * one, nu * one, server.cycles, server.capacitance, server.clock_max, server.static)
         each = _sample(own, shares, d.cycles, d.capacitance, d.clock_max, d.static)
-        uploads = _upload(problem, own, np.full_like(own, nu) if limits.tdma else shares)
-    per_round = float(uploads.sum()) + lam * limits.down_j + nu * limits.down_s
+        if limits.band > 0.0:
+            worth = np.full_like(own, band)
+            uploads = shared_upload_cost(own * d.circuit + shares, worth, own * d.noise, d.span, d.exponent_max)
+        else:
+            uploads = _upload(problem, own, np.full_like(own, nu) if limits.tdma else shares)
+    per_round = float(uploads.sum()) + lam * limits.down_j + nu * limits.down_s - band * limits.band
     m, n = (1.0, 1.0) if goal.weights else (point.pretrain_rounds, point.finetune_rounds)
     stage0 = stage1 = 0.0
     if m > 0.0:

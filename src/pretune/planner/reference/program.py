@@ -23,6 +23,8 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"iterative_refinement_max_iter": 50, "iterative_refinement_reltol": 1e-14, "max_iter": 400},
 )
 """What Clarabel is asked for, trial by trial."""
+_NODES = 12
+"""Points of the quadrature of a shared upload's energy."""
 _UNUSED = 1e-7
 """A stage with less than this share of the rounds' weight is unused."""
 
@@ -88,19 +90,18 @@ class Draft:
         cp, at, d, box, n = self.cp, self.at, self.problem.devices, self.problem.batches, self.n
         ones = np.ones(d.cycles.size)
         batch = cp.Constant(ones) if self.goal.energy else cp.Variable(ones.size, nonneg=True)
-        compute, upload, energy, power, inverse = (cp.Variable(ones.size, nonneg=True) for _ in range(5))
-        exponent = d.span / at.upload_s
+        compute, upload, energy, inverse = (cp.Variable(ones.size, nonneg=True) for _ in range(4))
         cubic = d.capacitance * (d.cycles * at.batches) ** 3 / at.compute_s**2
         self.rules += [
             cp.PowCone3D(energy, compute, batch, ones / 3.0),
-            cp.ExpCone(cp.multiply(exponent, n * ones - upload), upload, power),
             batch <= cp.multiply(d.clock_max * at.compute_s / (d.cycles * at.batches), compute),
-            upload >= d.span / d.exponent_max / at.upload_s * n,
         ]
+        self.fleet = {"batches": batch, "compute_s": compute, "upload_s": upload}
+        sent, sent_at = self._shared_uplinks(upload) if self.problem.limits.band > 0.0 else self._uplinks(upload)
         each = (
             cp.multiply(cubic, energy)
             + cp.multiply(d.static * at.compute_s, compute)
-            + cp.multiply(d.noise * at.upload_s, cp.multiply(np.exp(exponent), power) - upload)
+            + sent
             + cp.multiply(d.circuit * at.upload_s, upload)
         )
         if not self.goal.energy:
@@ -111,10 +112,52 @@ class Draft:
             ]
             rounds = at.finetune_rounds if self.goal.weights else 1.0
             self.noise += (self.goal.psi * rounds * d.variance / at.batches) @ inverse
-        each_at = cubic + d.static * at.compute_s + (d.noise * np.expm1(exponent) + d.circuit) * at.upload_s
+        each_at = cubic + d.static * at.compute_s + sent_at + d.circuit * at.upload_s
         self.joules_at += at.finetune_rounds * (float(each_at.sum()) + self.problem.limits.down_j)
-        self.fleet = {"batches": batch, "compute_s": compute, "upload_s": upload}
         self._add_round(each, ones)
+
+    def _uplinks(self, upload: Any) -> tuple[Any, Floats]:
+        """Energy of the uploads on bandwidths of their own, as an expression and at the reference point."""
+        cp, at, d, n = self.cp, self.at, self.problem.devices, self.n
+        ones, exponent = np.ones(d.cycles.size), d.span / at.upload_s
+        power = cp.Variable(ones.size, nonneg=True)
+        self.rules += [
+            cp.ExpCone(cp.multiply(exponent, n * ones - upload), upload, power),
+            upload >= d.span / d.exponent_max / at.upload_s * n,
+        ]
+        sent = cp.multiply(d.noise * at.upload_s, cp.multiply(np.exp(exponent), power) - upload)
+        return sent, d.noise * np.expm1(exponent) * at.upload_s
+
+    def _shared_uplinks(self, upload: Any) -> tuple[Any, Floats]:
+        """The same on shares of a band, which are variables.
+
+        With ``x = span/(B t)`` (power cones: ``x B t >= span``) the energy is ``noise span (e^x - 1)/x``, and
+        ``(e^x - 1)/x = integral of e^(x y) over y in [0, 1]`` is a sum of exponential cones by Gauss and Legendre's
+        rule, exact to rounding for exponents below 25. Power: ``B log(1 + power/B) >= r`` and ``r t >= span``.
+        """
+        cp, at, d, n = self.cp, self.at, self.problem.devices, self.n
+        ones, exponent = np.ones(d.cycles.size), d.span / (at.shares * at.upload_s)
+        share, mean, steep, rate = (cp.Variable(ones.size, nonneg=True) for _ in range(4))
+        most = np.log1p(np.expm1(d.exponent_max) / at.shares)
+        within = cp.sum(cp.multiply(at.shares / self.problem.limits.band, share)) <= n
+        self.rules += [
+            within,
+            cp.PowCone3D(upload, share, mean, 0.5 * ones),
+            cp.PowCone3D(steep, mean, n * ones, ones / 3.0),
+            cp.PowCone3D(rate, upload, n * ones, 0.5 * ones),
+            cp.ExpCone(
+                cp.multiply(exponent, rate) - cp.multiply(most, share),
+                share,
+                cp.multiply(np.exp(-most), share) - np.expm1(-most) * n,
+            ),
+        ]
+        sent: Any = 0.0
+        for node, weight in zip(*np.polynomial.legendre.leggauss(_NODES), strict=True):
+            y, power = 0.5 * (1.0 + node), cp.Variable(ones.size, nonneg=True)
+            self.rules.append(cp.ExpCone(cp.multiply(y * exponent, steep - n * ones), n * ones, power))
+            sent += cp.multiply(0.5 * weight * d.noise * d.span * np.exp(y * exponent), power)
+        self.fleet |= {"shares": share, "within": within}
+        return sent, d.noise * d.span * np.expm1(exponent) / exponent
 
     def _add_round(self, each: Any, ones: Floats) -> None:
         """Batteries, and the span of a round that all devices share."""
@@ -186,7 +229,7 @@ def point_of(draft: Draft) -> Point | None:
     if m > 0.0:
         changes |= {name: getattr(at, name) * float(var.value) / m for name, var in draft.server.items()}
     if n > 0.0:
-        names = ("batches", "compute_s", "upload_s") if draft.fleet else ()
+        names = [name for name in ("batches", "compute_s", "upload_s", "shares") if name in draft.fleet]
         changes |= {name: getattr(at, name) * draft.fleet[name].value / n for name in names}
     return replace(at, **changes)
 
@@ -200,9 +243,14 @@ def prices_of(draft: Draft, unit: float, in_delay: Any, in_energy: Any) -> Price
     if "in_battery" in draft.fleet:
         limited = np.isfinite(battery)
         batteries[limited] = unit * np.maximum(draft.fleet["in_battery"].dual_value, 0.0) / battery[limited]
+    band = 0.0
+    if "within" in draft.fleet:
+        band = unit * max(float(draft.fleet["within"].dual_value), 0.0)
+        band /= draft.problem.limits.band * draft.at.finetune_rounds
     return Prices(
         energy=1.0 if draft.goal.energy else unit * max(float(in_energy.dual_value), 0.0) / limits.energy,
         delay=unit * max(float(in_delay.dual_value), 0.0) / limits.delay,
         shares=shares,
         batteries=batteries,
+        band=band,
     )

@@ -15,11 +15,15 @@ __all__ = ["refuse_batteries"]
 
 
 def refuse_batteries(scenario: Scenario) -> None:
-    """A battery ties the segments of its device together, which the solver can't do yet.
+    """A battery ties the segments of its device together, a shared band those of all; the solver can do neither yet.
 
     Raises:
-        InputError: a device has a battery.
+        InputError: a device has a battery, or the plan shares out a band.
     """
+    if scenario.radio.shares_decided:
+        raise InputError.field(
+            "schedule", scenario.schedule, "1 where radio.bandwidth_shares is optimal (or equal ones)"
+        )
     limited = np.flatnonzero(np.isfinite(scenario.devices.battery_j))
     if limited.size:
         should = f"1 where a device has a battery ({scenario.devices.names[int(limited[0])]} has battery_j)"
