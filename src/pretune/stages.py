@@ -109,13 +109,16 @@ class FinetuneStage:
     @property
     def columns(self) -> dict[str, Any]:
         """The devices' columns by the keys of the plan file."""
-        return {
+        columns: dict[str, Any] = {
             "name": self.names,
             "batch": self.batch,
             "clock_hz": self.clock_hz,
             "power_w": self.power_w,
             "upload_s": self.upload_s,
         }
+        if self.bandwidth_hz is not None:
+            columns["bandwidth_hz"] = self.bandwidth_hz
+        return columns
 
     @property
     def devices(self) -> Iterator[DevicePlan]:
