@@ -14,6 +14,7 @@ from pretune.convergence.criteria import device_noise, objective
 from pretune.errors import InputError
 from pretune.physics import cost, link
 from pretune.planner.kernels.fixed import SOLVED, new_point, solve_fixed
+from pretune.planner.kernels.halves import halves_of, split_batteries
 from pretune.planner.kernels.priced import Region, most_batches, price
 from pretune.planner.kernels.rounds import bound_over, coefficients
 from pretune.planner.problem import build
@@ -30,6 +31,17 @@ def entry_at(scenario: Scenario, m: int, n: int) -> dict[str, Any]:
     assert solve_fixed(problem, problem.batches, float(m), float(n), psi0, psi, point) == SOLVED
     entry = {"energy": float(point.scalars[0]), "omega": float(point.scalars[1])}
     return entry | {"shares": point.price.tolist(), "ratios": np.maximum(point.ratio, 1.0).tolist()}
+
+
+def with_sides(rng: np.random.Generator, scenario: Scenario, entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry with two more ratios for some of the batteries, at random."""
+    which = [k for k in np.flatnonzero(np.isfinite(scenario.devices.battery_j)) if rng.random() < 0.7]
+    ratio = entry["ratios"]
+    sides = [
+        [int(k), int(rng.integers(1, 6)), *(1.0 + (ratio[k] - 1.0) * 10 ** rng.uniform(-1, 1, 2)).tolist()]
+        for k in which
+    ]
+    return entry | {"halves": sides}
 
 
 def random_entry(rng: np.random.Generator, scenario: Scenario, like: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +99,8 @@ def test_no_decision_beats_a_bound(seed: int) -> None:
         if found is None:
             continue
         value, span = found
-        prices = priced(system, like if rng.random() < 0.3 else random_entry(rng, scenario, like))
+        entry = like if rng.random() < 0.3 else random_entry(rng, scenario, like)
+        prices = priced(system, with_sides(rng, scenario, entry) if rng.random() < 0.5 else entry)
         spread = [int(v) for v in rng.integers(0, 20, 4)]
         around = [max(m - spread[0], 0), m + spread[1], max(n - spread[2], 0), n + spread[3]]
         low = span * rng.uniform(0.5, 1.0) if n else 0.0
@@ -121,9 +134,13 @@ def test_the_checker_and_the_search_agree(seed: int) -> None:
     system = system_of(scenario)
     problem, _ = build(scenario)
     rng = np.random.default_rng(seed)
-    entry = entry_at(scenario, m, n)
+    entry = with_sides(rng, scenario, entry_at(scenario, m, n))
     prices = priced(system, entry)
-    compiled = price(problem, entry["energy"], entry["omega"], np.array(entry["shares"]), np.array(entry["ratios"]))
+    shares, ratios = np.array(entry["shares"]), np.array(entry["ratios"])
+    compiled = price(problem, entry["energy"], entry["omega"], shares, ratios)
+    splits = np.array(entry["halves"], dtype=float).reshape(-1, 4)
+    halves = halves_of(problem, entry["energy"], entry["omega"], shares, ratios, splits)
+    compiled = compiled._replace(halves=halves, splits=splits)
     for _ in range(40):
         m1, n1 = (int(rng.integers(0, 2 * r)) for r in (m, n))
         m2, n2 = m1 + int(rng.integers(0, 50)), n1 + int(rng.integers(0, 50))
@@ -236,3 +253,35 @@ def test_prices_that_are_none_are_refused(changes: dict[str, Any]) -> None:
     priced(system_of(scenario), entry)
     with pytest.raises(InputError):
         priced(system_of(scenario), {**entry, **changes})
+
+
+def test_sides_of_a_whole_batch_prove_more() -> None:
+    """Where a battery leaves a real batch, the two more ratios raise the bound at the rounds they come from."""
+    scenario = draw(82).scenario
+    system, (problem, _) = system_of(scenario), build(scenario)
+    m, n = 1510, 205
+    entry = entry_at(scenario, m, n)
+    _, _, psi0, psi = coefficients(problem.criterion, float(m), float(n))
+    point = new_point(len(scenario.devices))
+    solve_fixed(problem, problem.batches, float(m), float(n), psi0, psi, point)
+    sides = split_batteries(problem, float(point.scalars[1]), point, float(n))
+    assert len(sides) >= 2
+    halves = [[int(k), int(b), *ratios] for k, b, *ratios in sides.tolist()]
+    plain, split = (bound(system, priced(system, e), box(m, m, n, n))[0] for e in (entry, entry | {"halves": halves}))
+    assert split > plain * (1.0 + 1e-4)
+
+
+@pytest.mark.parametrize(
+    "halves", [[[0, 5, 2.0, 3.0]], [[1, 5, 0.5, 3.0]], [[1, 2.5, 2.0, 3.0]], [[1, 5, 2.0]], "all", [[1, 5, 2.0, None]]]
+)
+def test_broken_sides_are_refused(halves: Any) -> None:
+    """Device 1 of draw 82 has no battery limit; ratios below one, parts of samples and wrong shapes prove nothing."""
+    scenario = draw(82).scenario
+    limited = np.flatnonzero(np.isfinite(scenario.devices.battery_j))
+    free = int(np.flatnonzero(~np.isfinite(scenario.devices.battery_j))[0])
+    if isinstance(halves, list) and halves[0][0] == 0:
+        halves = [[free, *halves[0][1:]]]
+    elif isinstance(halves, list):
+        halves = [[int(limited[0]), *halves[0][1:]]]
+    with pytest.raises(InputError, match=r"plan\.certificate"):
+        priced(system_of(scenario), entry_at(scenario, 1510, 205) | {"halves": halves})

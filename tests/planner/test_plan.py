@@ -17,7 +17,7 @@ from pretune.convergence.criteria import criterion_of, device_noise, objective
 from pretune.errors import InputError
 from pretune.planner import plan, reference
 from pretune.plans import Plan, Status
-from pretune.scenario import Scenario
+from pretune.scenario import Scenario, scenario_from_dict
 
 TIME_LIMIT = 2.0
 
@@ -82,6 +82,24 @@ def test_any_scenario(seed: int, name: str | None, small: bool) -> None:
 def test_the_gap_is_small(seed: int) -> None:
     drawn = draw(seed + 800, batteries=False, idle_power=False, count=(1, 2, 3)[seed % 3])
     assert checked(drawn.scenario).relative_gap <= 1e-3
+
+
+@pytest.mark.parametrize("seed", [1, 4, 82, 147, 182, 226, 238])
+def test_the_gap_is_small_in_hard_cases(seed: int) -> None:
+    """Batteries and whole batches, FDMA and TDMA: cases that took the sides of batches, or cut spans, to prove."""
+    answer = checked(draw(seed).scenario)
+    assert answer.relative_gap is not None
+    assert answer.relative_gap <= 1e-3
+
+
+@pytest.mark.parametrize("criterion", ["trajectory", "final"])
+def test_rounds_that_bring_nothing_are_not_run(criterion: str) -> None:
+    """Pre-training at a gap between the data that leaves it nothing to win: no millions of idle rounds."""
+    tree = draw(2000, count=10, access="fdma", criterion=criterion, batteries=False, stages="both").scenario.to_dict()
+    tree["convergence"]["shift"] = 50.0
+    answer = checked(scenario_from_dict(tree))
+    assert answer.pretrain is not None
+    assert answer.pretrain.rounds == 0
 
 
 @pytest.mark.parametrize("seed", range(4))
