@@ -71,8 +71,7 @@ def random_plan(rng: np.random.Generator, scenario: Scenario, m: int, n: int) ->
     if n:
         each = cost.finetune_round(scenario, batches, clocks, powers)
         joules, seconds = joules + n * each.energy_j, seconds + n * each.time_s
-        tdma = scenario.radio.access.value == "tdma"
-        span = float(each.compute_s.max()) if tdma else each.time_s - each.broadcast.time_s
+        span = each.time_s - each.broadcast.time_s
         if np.any(n * each.device_j > fleet.battery_j):
             return None
     if joules > scenario.budget.energy_j or seconds > scenario.budget.delay_s:

@@ -107,7 +107,10 @@ class Priced:
 
 
 Boxes = Floats
-"""Boxes as rows ``m1, m2, n1, n2, s1, s2``: rounds ``m1..m2 x n1..n2``, spans ``s1..s2`` of a fine-tuning round."""
+"""Boxes as rows ``m1, m2, n1, n2, s1, s2``: rounds ``m1..m2 x n1..n2``, fine-tuning rounds of length ``s1..s2``.
+
+The length is a round's time without the broadcast: the span for FDMA, the compute phase and all uploads for TDMA.
+"""
 
 
 def system_of(scenario: Scenario) -> System:
@@ -315,26 +318,17 @@ def _paid_batch(cycles: Floats, capacitance: Floats, static: Floats, time: Float
     return np.where((clock > 0.0) & (frugal * cycles <= time * clock), frugal, in_time)
 
 
-def _upload_within(time: Floats, circuit: Floats, noise: Floats, span: Floats, exponent_max: Floats) -> Floats:
-    """The least joules of an upload that takes at most `time` seconds, shape (B, K): convex in the time it takes."""
-    idle = np.broadcast_to(upload_cost(circuit, noise, span, exponent_max), time.shape)
-    x = np.minimum(span / time, exponent_max)
-    hurried = span / x * (noise * np.expm1(x) + circuit)
-    # longer than the cheapest upload would take, `time` is no limit
-    binds = (x > 1e-9) & (circuit <= noise * (x * np.exp(x) - np.expm1(x)))
-    return np.where(binds, hurried, idle)
-
-
-def _most_batches(system: System, longest: Floats, spare: Floats, rounds: Floats) -> Floats:
-    """The largest real batches within spans `longest`, shape (B, K): at full speed, and within the batteries.
+def _most_batches(system: System, longest: Floats, rounds: Floats) -> Floats:
+    """The largest real batches in rounds of length `longest`, shape (B, K): at full speed, and within the batteries.
 
     A battery pays, in each of at least `rounds` rounds, for an upload in some time `t` and for computing in the rest:
-    concave in `t`, so a golden section finds the most. TDMA: the upload has a time of its own, at most `spare`
-    seconds more than the least.
+    concave in `t`, so a golden section finds the most. TDMA: a device may have all of the round but for the others'
+    uploads at their fastest.
     """
     fleet = system.scenario.devices
-    fastest = np.zeros(len(fleet)) if system.tdma else system.span / system.exponent_max
-    most = (longest[:, None] - fastest) * fleet.max_clock_hz / system.cycles
+    fastest = system.span / system.exponent_max
+    times = longest[:, None] - (fastest.sum() - fastest if system.tdma else np.zeros(len(fleet)))
+    most = (times - fastest) * fleet.max_clock_hz / system.cycles
     which = np.flatnonzero(np.isfinite(fleet.battery_j))
     if not len(which):
         return most
@@ -342,7 +336,7 @@ def _most_batches(system: System, longest: Floats, spare: Floats, rounds: Floats
     capacitance, static = fleet.capacitance[which], fleet.static_power_w[which]
     speed, circuit = fleet.max_clock_hz[which] / cycles, fleet.circuit_power_w[which]
     allowed = fleet.battery_j[which] / rounds[:, None]
-    whole = np.minimum(longest, 1e290)[:, None] + np.zeros(len(which))
+    whole = np.minimum(times[:, which], 1e290)
 
     def after(upload: Floats) -> Floats:
         joules = allowed - upload * (noise * np.expm1(np.minimum(span / upload, 700.0)) + circuit)
@@ -350,31 +344,25 @@ def _most_batches(system: System, longest: Floats, spare: Floats, rounds: Floats
         paid = _paid_batch(cycles, capacitance, static, time, np.maximum(joules, 0.0))
         return np.where(joules > 0.0, np.minimum(time * speed, paid), joules)
 
-    if system.tdma:
-        most_time = span / system.exponent_max[which] + np.maximum(spare, 0.0)[:, None]
-        idle = _upload_within(most_time, circuit, noise, span, system.exponent_max[which])
-        paid = _paid_batch(cycles, capacitance, static, whole, np.maximum(allowed - idle, 0.0))
-        capped = np.minimum(most[:, which], paid)
-    else:
-        left = fastest[which] + np.zeros_like(whole)
-        right = np.maximum(whole, left)
-        capped = after(left)
-        for _ in range(75):
-            inner1, inner2 = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
-            value1, value2 = after(inner1), after(inner2)
-            capped = np.maximum(capped, np.maximum(value1, value2))
-            lower = value1 >= value2
-            right, left = np.where(lower, inner2, right), np.where(lower, left, inner1)
+    left = fastest[which] + np.zeros_like(whole)
+    right = np.maximum(whole, left)
+    capped = after(left)
+    for _ in range(75):
+        inner1, inner2 = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
+        value1, value2 = after(inner1), after(inner2)
+        capped = np.maximum(capped, np.maximum(value1, value2))
+        lower = value1 >= value2
+        right, left = np.where(lower, inner2, right), np.where(lower, left, inner1)
     most[:, which] = np.where((rounds > 0.0)[:, None], np.minimum(capped, most[:, which]), most[:, which])
     return most
 
 
-def most_server(system: System, boxes: Boxes) -> Floats:
-    """The largest whole server batches that the boxes' fewest rounds and shortest spans leave time and energy for."""
+def most_server(system: System, boxes: Boxes, shortest: Floats) -> Floats:
+    """The largest whole server batches that the boxes' fewest rounds of length `shortest` leave time and energy for."""
     scenario, server = system.scenario, system.scenario.server
-    m1, _, n1, _, s1, _ = boxes.T
+    m1, n1 = boxes[:, 0], boxes[:, 2]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        time = np.maximum(scenario.budget.delay_s - n1 * (s1 + system.down_s + system.up_s), 0.0) / m1
+        time = np.maximum(scenario.budget.delay_s - n1 * (shortest + system.down_s), 0.0) / m1
         joules = np.maximum(scenario.budget.energy_j - n1 * system.down_j, 0.0) / m1
         fits = np.minimum(time * server.max_clock_hz / system.server_cycles, server_paid(system, time, joules))
         fits = np.minimum(server.samples, np.floor(fits * (1.0 + SAME)))
@@ -382,7 +370,10 @@ def most_server(system: System, boxes: Boxes) -> Floats:
 
 
 def longest_span(system: System, boxes: Boxes) -> Floats:
-    """The longest spans that the boxes' fewest rounds leave within the delay; infinity without fine-tuning."""
+    """The longest spans (TDMA: of computing alone) that the boxes' fewest rounds leave within the delay.
+
+    Infinity without fine-tuning.
+    """
     m1, n1 = boxes[:, 0], boxes[:, 2]
     least = m1 * system.server_cycles / system.scenario.server.max_clock_hz
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -403,10 +394,10 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     """
     fleet = system.scenario.devices
     m1, _, n1, n2, s1, s2 = boxes.T
-    server_high, whole = most_server(system, boxes), longest_span(system, boxes)
+    server_high = most_server(system, boxes, np.maximum(s1, system.up_s))
+    longest = np.minimum(s2, longest_span(system, boxes) + system.up_s)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        longest = np.minimum(s2, whole)
-        most = _most_batches(system, longest, whole - s1, n1)
+        most = _most_batches(system, longest, n1)
         most = np.floor(most * (1.0 + SAME))
         high = np.minimum(fleet.samples, np.where((n1 > 0.0)[:, None], most, np.inf))
     empty = (server_high < 1.0) | np.any(high < 1.0, axis=1)
@@ -415,6 +406,8 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
     high = np.maximum(high, 1.0)
     server_bill = server_bills(prices, server_high)
 
+    # FDMA: what the prices of time leave over is paid by every second a round takes at the least
+    waiting = 0.0 if system.tdma else prices.slack * s1
     limited = np.flatnonzero(np.isfinite(fleet.battery_j))
     split = bool(np.any(np.isfinite(prices.halves[..., 0])))
     home_n = 0.5 * (n1 + n2)
@@ -425,7 +418,7 @@ def bound(system: System, prices: Priced, boxes: Boxes) -> Floats:
         if split:
             variance, most = system.variance[limited], high[:, limited]
             samples = samples + _sides(variance, prices.halves, most, (n, psi), (home_n, home_psi)).sum(axis=1)
-        return np.where(n > 0.0, n * (prices.round_cost + prices.slack * s1) + samples, 0.0)
+        return np.where(n > 0.0, n * (prices.round_cost + waiting) + samples, 0.0)
 
     value = least_over(system.criterion, boxes, server_bill, fleet_bill, prices.budget)
     return np.where(empty, np.inf, value)

@@ -152,7 +152,7 @@ def bound_large(system: System, prices: Priced, boxes: Boxes) -> Floats:
     if curve is None:
         raise ValueError("a price set with shares has no curve")
     n1, s1, s2 = boxes[:, 2], boxes[:, 4], boxes[:, 5]
-    server_high = most_server(system, boxes)
+    server_high = most_server(system, boxes, s1 + system.up_s)
     longest = np.minimum(s2, longest_span(system, boxes))
     empty = (server_high < 1.0) | ((n1 > 0.0) & (longest * (1.0 + SAME) < s1))
     # shares below the price of time leave some of it to the span itself, shares above it take some back

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pretune.bounds import SAME, Boxes, Priced, System, bound, multipliers_of, priced, system_of
 from pretune.compact import compact_priced, is_compact, most_rounds
 from pretune.errors import InputError
-from pretune.frontier import THIN, Frontier, between, span_range
+from pretune.frontier import THIN, Frontier, between
 from pretune.physics.types import Floats
 from pretune.plans import Plan
 from pretune.scenario import Scenario
@@ -42,7 +42,7 @@ def cover(system: System, sets: Sequence[Priced], claim: float, cut_spans: bool)
     that can't be cut asks all. `cut_spans`: whether the proof needs the spans of a fine-tuning round cut as well.
     """
     most_m, most_n = most_rounds(system)
-    s1, s2 = span_range(system) if cut_spans else (0.0, math.inf)
+    s1, s2 = _length_range(system) if cut_spans else (0.0, math.inf)
     boxes = np.array([[0.0, most_m, 0.0, most_n, s1, s2]])
     stacked = _stack(sets)
     homes = _place(np.array([entry.home for entry in sets]), cut_spans)
@@ -65,6 +65,15 @@ def cover(system: System, sets: Sequence[Priced], claim: float, cut_spans: bool)
         sides = _sides(system, stacked, boxes, best, which, claim, cut_spans)
         boxes = np.concatenate(_halves(boxes, sides))
     return False, np.flatnonzero(settled).tolist()
+
+
+def _length_range(system: System) -> tuple[float, float]:
+    """The lengths a fine-tuning round can have: one sample at full speed and the uploads, up to the delay."""
+    computing = system.cycles / system.scenario.devices.max_clock_hz
+    uploading = system.span / system.exponent_max
+    least = computing.max() + uploading.sum() if system.tdma else (computing + uploading).max()
+    shortest = float(least) * (1.0 - SAME)
+    return shortest, max(system.scenario.budget.delay_s, 2.0 * shortest)
 
 
 def _stack(sets: Sequence[Priced]) -> Priced:

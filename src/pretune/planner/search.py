@@ -28,6 +28,7 @@ from pretune.planner.kernels.fixed import (
     new_point,
     solve_fixed,
 )
+from pretune.planner.kernels.fleet import least_uploads
 from pretune.planner.kernels.halves import halves_of, split_batteries
 from pretune.planner.kernels.priced import Prices, Region, most_batches, most_server_batch, point_prices
 from pretune.planner.kernels.rounds import coefficients
@@ -224,7 +225,10 @@ class Search:
             self.real = min(self.real, (value, rounds))
             if whole and (self.best is None or value < self.best.value):
                 self._take(round_batches(problem._replace(batches=within), rounds, at, point, prices))
-        return prices, float(point.scalars[2])
+        length = float(point.scalars[2])
+        if n > 0.0 and problem.limits.tdma:
+            length += float((problem.devices.span / np.maximum(point.exponent, 1e-290)).sum())
+        return prices, min(length, problem.limits.delay)
 
     def _take(self, found: Decision | None) -> None:
         if found is not None and (self.best is None or found.value < self.best.value):
@@ -283,10 +287,11 @@ class Search:
             self.proven, self.cut_spans = proven, spans
 
     def _span_range(self) -> tuple[float, float]:
-        """The spans a fine-tuning round can have: one sample at full speed, up to the delay."""
+        """The lengths a fine-tuning round can have: one sample at full speed, up to the delay."""
         d, limits = self.problem.devices, self.problem.limits
         bare = d._replace(battery=np.full_like(d.battery, np.inf))
-        least = float(least_span(bare, limits, self.problem.batches.low, 1.0)) * (1.0 - 1e-9)
+        least = float(least_span(bare, limits, self.problem.batches.low, 1.0)) + float(least_uploads(d, limits))
+        least *= 1.0 - 1e-9
         return least, max(limits.delay, 2.0 * least)
 
     def _goal(self, whole: bool) -> float:
@@ -316,7 +321,7 @@ class Search:
             server_high=float(max(server_high, 1.0)),
             low=low,
             high=high,
-            span=region.s1,
+            span=0.0 if self.problem.limits.tdma else region.s1,
         )
 
 

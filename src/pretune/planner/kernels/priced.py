@@ -162,7 +162,10 @@ def cheapest(noise: float, cost: float, low: float, high: float) -> float:
 
 
 class Region(NamedTuple):
-    """Where a bound is wanted: rounds ``m1..m2 x n1..n2``, and spans of a fine-tuning round ``s1..s2`` (seconds)."""
+    """Where a bound is wanted: rounds ``m1..m2 x n1..n2``, and lengths of a fine-tuning round ``s1..s2`` (seconds).
+
+    The length is a round's time without the broadcast: the span for FDMA, the compute phase and all uploads for TDMA.
+    """
 
     m1: float
     m2: float
@@ -174,12 +177,12 @@ class Region(NamedTuple):
 
 @njit(cache=True, error_model="numpy")
 def most_span(problem: Problem, region: Region) -> float:
-    """The longest span that leaves the region's fewest rounds within the delay, whatever spans it names."""
+    """The longest round that leaves the region's fewest rounds within the delay, whatever lengths it names."""
     if region.n1 <= 0.0:
         return math.inf
     limits, server = problem.limits, problem.server
     least = region.m1 * server.cycles * problem.batches.server_low / server.clock_max
-    return (limits.delay - least) / region.n1 - limits.down_s - least_uploads(problem.devices, limits)
+    return (limits.delay - least) / region.n1 - limits.down_s
 
 
 @njit(cache=True, error_model="numpy")
@@ -203,7 +206,7 @@ def most_server_batch(problem: Problem, region: Region) -> float:
     if region.m1 <= 0.0:
         return problem.batches.server_high
     limits, server = problem.limits, problem.server
-    least = region.s1 + limits.down_s + least_uploads(problem.devices, limits)
+    least = max(region.s1, least_uploads(problem.devices, limits)) + limits.down_s
     time = (limits.delay - region.n1 * least) / region.m1
     joules = (limits.energy - region.n1 * limits.down_j) / region.m1
     if time <= 0.0 or joules <= 0.0:
@@ -213,24 +216,36 @@ def most_server_batch(problem: Problem, region: Region) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def most_batch(problem: Problem, k: int, span: float, spare: float, rounds: float) -> float:
-    """The largest whole batch that device `k` can compute within a span: at its fastest, and within its battery.
+def batch_within(problem: Problem, k: int, time: float, rounds: float) -> float:
+    """The largest whole batch that device `k` can compute and upload in `time`: at its fastest, and within its battery.
 
-    Battery: ``max over t of b(span - t, battery/rounds - upload energy in t)``, concave in the upload time `t`, by
-    golden section. TDMA: the upload takes none of the span; it costs at least what one costs that takes `spare`
-    seconds longer than the fastest.
+    Battery: ``max over t of b(time - t, battery/rounds - upload energy in t)``, concave in the upload time `t`, by
+    golden section.
     """
     d = problem.devices
     fastest = d.span[k] / d.exponent_max[k]
-    most = (span if problem.limits.tdma else span - fastest) * d.clock_max[k] / d.cycles[k]
+    most = (time - fastest) * d.clock_max[k] / d.cycles[k]
     if d.battery[k] < HUGE and rounds > 0.0 and most > 0.0:
-        allowed = d.battery[k] / rounds
         processor = Server(d.cycles[k], d.capacitance[k], d.clock_max[k], d.static[k])
-        if problem.limits.tdma:
-            upload = upload_within(d, k, fastest + max(spare, 0.0))
-            most = min(most, most_paid_batch(processor, span, max(allowed - upload, 0.0)))
-        else:
-            most = _most_battery_batch(d, k, processor, fastest, span, allowed)
+        most = _most_battery_batch(d, k, processor, fastest, time, d.battery[k] / rounds)
+    return min(problem.batches.high[k], np.floor(most * (1.0 + 1e-9)))
+
+
+@njit(cache=True, error_model="numpy")
+def most_batch(problem: Problem, k: int, span: float, spare: float, rounds: float) -> float:
+    """The largest whole batch that device `k` can compute within a span: at its fastest, and within its battery.
+
+    TDMA: the upload takes none of the span; it costs at least what one costs that takes `spare` seconds longer than
+    the fastest.
+    """
+    if not problem.limits.tdma:
+        return batch_within(problem, k, span, rounds)
+    d = problem.devices
+    most = span * d.clock_max[k] / d.cycles[k]
+    if d.battery[k] < HUGE and rounds > 0.0 and most > 0.0:
+        processor = Server(d.cycles[k], d.capacitance[k], d.clock_max[k], d.static[k])
+        upload = upload_within(d, k, d.span[k] / d.exponent_max[k] + max(spare, 0.0))
+        most = min(most, most_paid_batch(processor, span, max(d.battery[k] / rounds - upload, 0.0)))
     return min(problem.batches.high[k], np.floor(most * (1.0 + 1e-9)))
 
 
@@ -270,20 +285,21 @@ def _battery_batch(d: Devices, k: int, processor: Server, upload: float, span: f
 def most_batches(problem: Problem, region: Region) -> Floats:
     """The largest whole batches that the devices can compute in a region, shape (K,); zero where no span fits.
 
-    Where the band is shared, each device may have it for itself, in a span in which all of them fit into it.
+    TDMA: a device may have all of a round but for the others' uploads at their fastest; alone in that time it is as
+    with FDMA. Where the band is shared, each device may have it for itself, in a span in which all of them fit into it.
     """
+    d, limits = problem.devices, problem.limits
     most = np.zeros(problem.batches.high.size)
-    longest = most_span(problem, region)
-    # TDMA: what the delay leaves to the uploads beyond the shortest span; one device alone may take it all
-    spare = longest - region.s1
-    limits = problem.limits
+    longest = min(most_span(problem, region), region.s2)
+    uploads = least_uploads(d, limits)
     if limits.band > 0.0:
         if region.n1 > 0.0 and longest < limits.shortest * NEARLY:
             return most
         alone = band_alone(problem.devices, limits.band)
         problem = Problem(alone, problem.server, limits, problem.batches, problem.criterion)
     for k in range(most.size):
-        most[k] = most_batch(problem, k, min(longest, region.s2), spare, region.n1)
+        others = uploads - d.span[k] / d.exponent_max[k] if limits.tdma else 0.0
+        most[k] = batch_within(problem, k, longest - others, region.n1)
     return most
 
 
@@ -314,7 +330,7 @@ def fleet_bill(
     if n <= 0.0:
         return 0.0
     batches, variance = problem.batches, problem.devices.variance
-    bill = n * (prices.round_cost + prices.slack * least_span)
+    bill = n * (prices.round_cost + (0.0 if problem.limits.tdma else prices.slack * least_span))
     for k in range(variance.size):
         if most[k] < batches.low[k]:
             return math.inf
