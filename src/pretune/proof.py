@@ -27,7 +27,7 @@ MOST_BOXES = 50_000
 MOST_LEVELS = 400
 MOST_CELLS = 2_000_000
 """What a proof may cost: boxes open at a time, cuts in a row, array cells at a time."""
-ASKED = 10
+ASKED = 64
 """How many price sets a box asks before it is cut."""
 LITTLE = 0.02
 """A cut that brings less than this share of what is missing brings nothing."""
