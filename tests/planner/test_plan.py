@@ -84,7 +84,7 @@ def test_the_gap_is_small(seed: int) -> None:
     assert checked(drawn.scenario).relative_gap <= 1e-3
 
 
-@pytest.mark.parametrize("seed", [1, 4, 82, 147, 182, 226, 238])
+@pytest.mark.parametrize("seed", [1, 4, 28, 82, 182, 238])
 def test_the_gap_is_small_in_hard_cases(seed: int) -> None:
     """Batteries and whole batches, FDMA and TDMA: cases that took the sides of batches, or cut spans, to prove."""
     answer = checked(draw(seed).scenario)
