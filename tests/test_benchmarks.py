@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,9 @@ PARTS = ("joint", "fixed", "global", "shell", "scale", "exhaustive", "oracle", "
 def test_all_benchmarks_run_and_write_their_page(tmp_path: Path) -> None:
     pytest.importorskip("cvxpy")
     command = [sys.executable, "benchmarks/run.py", "--tiny", "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # whichever worker of pytest-xdist runs this, the benchmarks must measure as if nobody had called them from a suite
+    outside = {**os.environ, "PYTEST_XDIST_WORKER": "gw0"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=outside)
     assert done.returncode == 0, done.stdout + done.stderr
     parts = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["parts"]
     assert tuple(parts) == PARTS
