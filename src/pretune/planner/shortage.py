@@ -76,7 +76,7 @@ def battery_prices(problem: Problem, rounds: tuple[int, int], worth: float) -> P
         alone = span - (float(fastest.sum() - fastest[k]) if limits.tdma else 0.0)
         if alone <= float(d.cycles[k] * low[k] / d.clock_max[k] + fastest[k]):
             return None
-        omega, _, batch, clock, x = device_at(d, k, low[k], low[k], 0.0, alone, 0.0, False, 0.0)
+        omega, _, batch, clock, x = device_at(d, k, low[k], low[k], 0.0, alone, 0.0, False, 0.0, -1.0)
         short = (n * device_energy(d, k, batch, clock, x) - d.battery[k]) / d.battery[k]
         if short > most:
             worst, most, own_price = k, float(short), float(omega)

@@ -12,7 +12,7 @@ from pretune.planner.kernels.band import energy_in_band, least_share, power_rati
 from pretune.planner.kernels.fleet import TRIALS, least_device_span
 from pretune.planner.kernels.fleet import least_span as least_own_span
 from pretune.planner.kernels.roots import next_point
-from pretune.planner.kernels.scalar import HUGE, TINY, clock_at, price_for_time, upload_exponent
+from pretune.planner.kernels.scalar import HUGE, TINY, clock_at, price_for_time
 from pretune.planner.problem import Devices, Limits
 
 
@@ -130,7 +130,7 @@ def _least_share_of(d: Devices, k: int, low: float, time: float, allowed: float,
 def _least_energy(d: Devices, k: int, low: float, time: float, share: float, power: float) -> float:
     """The least joules of a round of `low` samples in `time` with a given share."""
     noise, span, most = d.noise[k] * share, d.span[k] / share, math.log1p(power / share)
-    omega, _ = price_for_time(
+    omega, _, x = price_for_time(
         time,
         d.cycles[k],
         d.capacitance[k],
@@ -145,7 +145,7 @@ def _least_energy(d: Devices, k: int, low: float, time: float, share: float, pow
         low,
         low,
         0.0,
+        -1.0,
     )
     clock = clock_at(omega, d.capacitance[k], d.clock_max[k], d.static[k])
-    x = max(upload_exponent((d.circuit[k] + omega) / noise, most), TINY)
-    return energy_in_band(d, k, low, clock, x, share)
+    return energy_in_band(d, k, low, clock, max(x, TINY), share)

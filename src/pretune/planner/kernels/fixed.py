@@ -17,11 +17,13 @@ from numba import njit
 
 from pretune.planner.kernels.common import least_common_span as least_span
 from pretune.planner.kernels.fleet import TRIALS, Point, least_uploads, new_point
+from pretune.planner.kernels.freely import free_energy, free_span, may_all_be_most, span_for_most
 from pretune.planner.kernels.newton import newton_start
 from pretune.planner.kernels.roots import next_point
-from pretune.planner.kernels.scalar import HUGE
+from pretune.planner.kernels.scalar import HUGE, TINY
 from pretune.planner.kernels.shared import shared_balance, shared_split
-from pretune.planner.kernels.split import balance, split
+from pretune.planner.kernels.split import balance, fdma_split, split
+from pretune.planner.kernels.tdma import tdma_split
 from pretune.planner.problem import Batches, Devices, Problem
 
 __all__ = [
@@ -35,6 +37,9 @@ __all__ = [
     "new_point",
     "solve_fixed",
 ]
+
+_ABOUT = 1e-2
+"""How well the time is spent where the energy that this saves is not what is minimised."""
 
 SOLVED, ENERGY_SHORT, DELAY_SHORT, BATTERY_SHORT = 0, 1, 2, 3
 
@@ -67,7 +72,20 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
     budget = limits.energy
 
     scale = (psi0 if m > 0.0 else 0.0) + (psi * d.variance.sum() if n > 0.0 else 0.0)
-    if scale > 0.0 and n > 0.0 and not limits.tdma and limits.band <= 0.0 and np.all(d.battery >= HUGE):
+    point.gentlest[:] = -1.0
+    lam_floor = 1e-14 * scale / budget
+    plain = scale > 0.0 and n > 0.0 and limits.band <= 0.0 and np.all(d.battery >= HUGE)
+    free = False
+    # where energy bound in the solve that this one starts from, it is likely to bind here
+    if plain and not point.scalars[0] > 100.0 * lam_floor:
+        if _all_at_most(problem, batches, m, n, point):
+            point.scalars[8] = _noise(d, m, n, psi0, psi, point)
+            return SOLVED
+        span = free_span(problem, batches, m, n, psi0, psi, least)
+        free = free_energy(problem, batches, m, n, span)[1] <= budget
+        if free:
+            point.scalars[0], point.scalars[2] = lam_floor, span
+    if plain and not free and not limits.tdma:
         lam = point.scalars[0]
         if newton_start(problem, batches, m, n, psi0, psi, least, point):
             beta0 = math.sqrt(psi0 / (m * point.scalars[0])) if m > 0.0 else 0.0
@@ -80,8 +98,8 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
                 point.scalars[8] = _noise(d, m, n, psi0, psi, point)
                 return SOLVED
         point.scalars[0] = lam
-    joules = _split(problem, batches, m, n, 0.0, 0.0, least, point)
-    if not _seconds(problem, m, n, point) <= limits.delay * (1.0 + 1e-9):
+    joules = 0.0 if free else _split(problem, batches, m, n, 0.0, 0.0, least, point)
+    if not free and not _seconds(problem, m, n, point) <= limits.delay * (1.0 + 1e-9):
         # TDMA: computing slowly enough for the batteries leaves too little time for uploads; the prices prove it
         return BATTERY_SHORT
     if (
@@ -100,14 +118,15 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
         point.scalars[0] = 0.0
         return SOLVED
 
-    lam_floor = 1e-14 * scale / budget
     lam = point.scalars[0]
     slack = 0.0 < lam <= 100.0 * lam_floor
     if slack:
         # energy did not bind in the solve this one starts from: ask first whether it does here
         lam = lam_floor
     elif not (lam_floor < lam < HUGE):
-        lam = 0.3 * scale / budget
+        lam = min(
+            max(_first_price(problem, batches, m, n, psi0, psi, budget - joules, point), lam_floor), scale / budget
+        )
     y1 = math.log(lam)
     f1 = math.log(_energy_at(problem, batches, m, n, psi0, psi, lam, least, point) / budget)
     y2, f2 = y1, f1
@@ -146,6 +165,48 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
     point.scalars[6], point.scalars[7] = joules, _seconds(problem, m, n, point)
     point.scalars[8] = _noise(d, m, n, psi0, psi, point)
     return SOLVED
+
+
+@njit(cache=True, error_model="numpy")
+def _first_price(
+    problem: Problem, batches: Batches, m: float, n: float, psi0: float, psi: float, left: float, point: Point
+) -> float:
+    """About the price of energy at which the joules `left` over by the least batches buy larger ones.
+
+    As if a sample went on costing what it costs in `point`, the cheapest decision there is.
+    """
+    d, server = problem.devices, problem.server
+    roots = 0.0
+    for k in range(d.cycles.size if n > 0.0 else 0):
+        clock = max(point.clock[k], TINY)
+        cost = n * d.cycles[k] * (d.capacitance[k] * clock * clock + d.static[k] / clock)
+        roots += math.sqrt(psi * d.variance[k] * cost)
+        left += cost * batches.low[k]
+    if m > 0.0:
+        clock = max(point.scalars[5], TINY)
+        cost = m * server.cycles * (server.capacitance * clock * clock + server.static / clock)
+        roots += math.sqrt(psi0 * cost)
+        left += cost * batches.server_low
+    return (roots / left) ** 2
+
+
+@njit(cache=True, error_model="numpy")
+def _all_at_most(problem: Problem, batches: Batches, m: float, n: float, point: Point) -> bool:
+    """Whether the budgets pay for every batch at its most; `point` then holds that, with no price on anything."""
+    if not may_all_be_most(problem, batches, m, n):
+        return False
+    most = Batches(batches.server_high, batches.server_high, batches.high, batches.high, batches.span)
+    span = max(span_for_most(problem, batches), batches.span)
+    if problem.limits.tdma:
+        joules = tdma_split(problem, most, m, n, 0.0, 0.0, span, _ABOUT, point)
+    else:
+        joules = fdma_split(problem, most, m, n, 0.0, 0.0, span, _ABOUT, point)
+    if joules > problem.limits.energy or _seconds(problem, m, n, point) > problem.limits.delay * (1.0 + 1e-12):
+        return False
+    # with no price on energy none of the other prices counts
+    point.scalars[0] = 0.0
+    point.scalars[6], point.scalars[7] = joules, _seconds(problem, m, n, point)
+    return True
 
 
 @njit(cache=True, error_model="numpy")

@@ -42,6 +42,8 @@ class Point(NamedTuple):
     exponent: Floats
     share: Floats
     """Bandwidth in equal shares of the band; one where the band is not shared."""
+    gentlest: Floats
+    """What `gentlest_exponent` gave for this problem; negative where nobody asked yet."""
     scalars: Floats
 
 
@@ -54,8 +56,15 @@ def new_point(count: int) -> Point:
         clock=np.zeros(count),
         exponent=np.zeros(count),
         share=np.ones(count),
+        gentlest=np.full(count, -1.0),
         scalars=np.zeros(10),
     )
+
+
+@njit(cache=True, error_model="numpy")
+def gentlest_exponent(d: Devices, k: int) -> float:
+    """The upload exponent that takes the least energy, for a device whose time costs nothing."""
+    return upload_exponent(d.circuit[k] / d.noise[k], d.exponent_max[k])
 
 
 @njit(cache=True, error_model="numpy")
@@ -73,14 +82,23 @@ def device_energy(d: Devices, k: int, batch: float, clock: float, x: float) -> f
 
 @njit(cache=True, error_model="numpy")
 def device_at(
-    d: Devices, k: int, low: float, high: float, beta: float, time: float, upload_price: float, tdma: bool, guess: float
+    d: Devices,
+    k: int,
+    low: float,
+    high: float,
+    beta: float,
+    time: float,
+    upload_price: float,
+    tdma: bool,
+    guess: float,
+    gentlest: float,
 ) -> tuple[float, float, float, float, float]:
     """Price, its slope by the time, batch, clock and upload exponent of a device that has `time` in a round.
 
     FDMA: `time` is for compute and upload together. TDMA: it is for computing; the upload pays `upload_price`.
     """
     root = math.sqrt(d.variance[k])
-    omega, slope = price_for_time(
+    omega, slope, x = price_for_time(
         time,
         d.cycles[k],
         d.capacitance[k],
@@ -95,13 +113,14 @@ def device_at(
         low,
         high,
         guess,
+        gentlest,
     )
     clock = clock_at(omega, d.capacitance[k], d.clock_max[k], d.static[k])
     cost = sample_cost(omega, clock, d.cycles[k], d.capacitance[k], d.static[k])
     batch = batch_at(cost, beta, root, low, high)
-    at = upload_price if tdma else omega
-    x = upload_exponent((d.circuit[k] + at) / d.noise[k], d.exponent_max[k])
-    if not tdma and omega > 0.0 and x < d.exponent_max[k]:
+    if tdma:
+        x = upload_exponent((d.circuit[k] + upload_price) / d.noise[k], d.exponent_max[k])
+    elif omega > 0.0 and x < d.exponent_max[k]:
         # spend rounding errors on the upload, so that compute and upload fit the time exactly
         left = time - d.cycles[k] * batch / clock
         if left > 0.0:
@@ -131,7 +150,7 @@ def least_uploads(d: Devices, limits: Limits) -> float:
 @njit(cache=True, error_model="numpy")
 def upload_within(d: Devices, k: int, time: float) -> float:
     """The least joules that an upload of at most `time` seconds (infinity: any time) can take."""
-    x = upload_exponent(d.circuit[k] / d.noise[k], d.exponent_max[k])
+    x = gentlest_exponent(d, k)
     if time < HUGE:
         x = max(x, d.span[k] / time)
     if x <= 0.0:
@@ -155,8 +174,9 @@ def least_device_span(d: Devices, k: int, low: float, allowed: float, tdma: bool
     if _idle_compute(d, k, low) + idle >= allowed * (1.0 - 1e-12):
         return math.inf
     left, right, span = 0.0, math.inf, fastest
+    gentlest = gentlest_exponent(d, k)
     for _ in range(2 * TRIALS):
-        _, _, batch, clock, x = device_at(d, k, low, low, 0.0, span, 0.0, tdma, 0.0)
+        _, _, batch, clock, x = device_at(d, k, low, low, 0.0, span, 0.0, tdma, 0.0, gentlest)
         joules = device_energy(d, k, batch, clock, x)
         if tdma:
             joules = d.cycles[k] * low * (d.capacitance[k] * clock * clock + d.static[k] / clock) + idle * (1.0 + 1e-9)
@@ -197,8 +217,11 @@ def round_at(
     """
     total, total_slope, energy, uploads = 0.0, 0.0, 0.0, 0.0
     for k in range(d.cycles.size):
+        if point.gentlest[k] < 0.0:
+            point.gentlest[k] = gentlest_exponent(d, k)
+        gentlest = point.gentlest[k]
         omega, slope, batch, clock, x = device_at(
-            d, k, low[k], high[k], beta, time, upload_price, limits.tdma, point.price[k] / point.ratio[k]
+            d, k, low[k], high[k], beta, time, upload_price, limits.tdma, point.price[k] / point.ratio[k], gentlest
         )
         joules = device_energy(d, k, batch, clock, x)
         ratio = 1.0
@@ -214,7 +237,16 @@ def round_at(
                 grow *= 2.0
                 scale = math.exp(y2)
                 omega, slope, batch, clock, x = device_at(
-                    d, k, low[k], high[k], beta / math.sqrt(scale), time, upload_price / scale, limits.tdma, omega
+                    d,
+                    k,
+                    low[k],
+                    high[k],
+                    beta / math.sqrt(scale),
+                    time,
+                    upload_price / scale,
+                    limits.tdma,
+                    omega,
+                    gentlest,
                 )
                 f2 = math.log(device_energy(d, k, batch, clock, x) / allowed)
                 if batch <= low[k] and not limits.tdma:
@@ -228,7 +260,16 @@ def round_at(
                     y = 0.5 * (y1 + y2)
                 scale = math.exp(y)
                 omega, slope, batch, clock, x = device_at(
-                    d, k, low[k], high[k], beta / math.sqrt(scale), time, upload_price / scale, limits.tdma, omega
+                    d,
+                    k,
+                    low[k],
+                    high[k],
+                    beta / math.sqrt(scale),
+                    time,
+                    upload_price / scale,
+                    limits.tdma,
+                    omega,
+                    gentlest,
                 )
                 f = math.log(device_energy(d, k, batch, clock, x) / allowed)
                 if f > 0.0:
@@ -239,7 +280,7 @@ def round_at(
                     y2, f2 = y, f
             ratio = math.exp(y2)
             omega, slope, batch, clock, x = device_at(
-                d, k, low[k], high[k], beta / math.sqrt(ratio), time, upload_price / ratio, limits.tdma, omega
+                d, k, low[k], high[k], beta / math.sqrt(ratio), time, upload_price / ratio, limits.tdma, omega, gentlest
             )
             joules = device_energy(d, k, batch, clock, x)
         point.price[k] = omega * ratio

@@ -19,6 +19,8 @@ from numba import njit
 
 TINY = 1e-290
 HUGE = 1e290
+SOME, GUESSES = 32, 12
+"""Devices that a first guess for the whole fleet looks at, and how often."""
 _STEPS = 200
 
 
@@ -113,6 +115,23 @@ def saturation_price(
 
 
 @njit(cache=True, error_model="numpy")
+def price_guess(
+    time: float, cycles: float, capacitance: float, static: float, noise: float, span: float, circuit: float
+) -> float:
+    """Logarithm of about the price at which computing `cycles` and the upload take `time` together.
+
+    Both pay it, so it is at least what either would pay with all of the time, and at most what the one that pays more
+    would with half of it.
+    """
+    least, most = 2.0 * capacitance * (cycles / time) ** 3 - static, 0.0
+    if span > 0.0:
+        most = 16.0 * capacitance * (cycles / time) ** 3 - static
+        least = max(least, noise * energy_slope(span / time) - circuit)
+        most = max(most, noise * energy_slope(2.0 * span / time) - circuit)
+    return 0.5 * (math.log(max(least, TINY)) + math.log(max(most, least, TINY)))
+
+
+@njit(cache=True, error_model="numpy")
 def price_for_time(
     time: float,
     cycles: float,
@@ -128,31 +147,39 @@ def price_for_time(
     low: float,
     high: float,
     guess: float,
-) -> tuple[float, float]:
-    """The price at which compute and upload together take `time`, and the price's derivative by the time.
+    gentlest: float,
+) -> tuple[float, float, float]:
+    """The price at which compute and upload together take `time`, its derivative by the time, and the upload exponent.
 
     `span` zero means no upload. Safeguarded Newton in log price against log time. Returns price 0 when even an
     idle clock and the gentlest power fit (possible with static and circuit power only), and the saturation price
     when `time` is the least possible or below. Where the time does not depend on the price (everything clipped)
-    any price of that flat stretch may be returned, with derivative minus infinity.
+    any price of that flat stretch may be returned, with derivative minus infinity. `gentlest` is the upload exponent
+    where time costs nothing (`gentlest_exponent`), negative where it is not known.
     """
-    top = saturation_price(
-        cycles, capacitance, clock_max, static, noise, exponent_max, circuit, beta, root_variance, low
-    )
-    least = cycles * low / clock_max + (span / exponent_max if span > 0.0 else 0.0)
-    if time <= least * (1.0 + 1e-15):
-        return top, -math.inf
     if static > 0.0 and (circuit > 0.0 or span == 0.0):
         clock = clock_at(0.0, capacitance, clock_max, static)
         batch = batch_at(sample_cost(0.0, clock, cycles, capacitance, static), beta, root_variance, low, high)
         idle = cycles * batch / clock
         if span > 0.0:
-            idle += span / upload_exponent(circuit / noise, exponent_max)
+            if gentlest < 0.0:
+                gentlest = upload_exponent(circuit / noise, exponent_max)
+            idle += span / gentlest
         if idle <= time:
-            return 0.0, 0.0
+            return 0.0, 0.0, gentlest
+    top = saturation_price(
+        cycles, capacitance, clock_max, static, noise, exponent_max, circuit, beta, root_variance, low
+    )
+    least = cycles * low / clock_max + (span / exponent_max if span > 0.0 else 0.0)
+    if time <= least * (1.0 + 1e-15):
+        return top, -math.inf, exponent_max
     right = math.log(top)
     left = math.log(TINY)
-    y = math.log(guess) if TINY < guess < top else right - 3.0
+    if TINY < guess < top:
+        y = math.log(guess)
+    else:
+        batch = low if beta == 0.0 else high
+        y = min(price_guess(time, cycles * batch, capacitance, static, noise, span, circuit), right - 0.1)
     have_left = False
     slope = -math.inf
     x = 0.0
@@ -198,4 +225,4 @@ def price_for_time(
         if y_new == y:
             break
         y = y_new
-    return math.exp(y), (1.0 / slope if slope < 0.0 else -math.inf)
+    return math.exp(y), (1.0 / slope if slope < 0.0 else -math.inf), x

@@ -261,9 +261,17 @@ def _run_at(
 @njit(cache=True, error_model="numpy")
 def _segment(course: Course, j: int) -> Point:
     """One segment's columns as the point of a constant plan."""
-    own = np.ones(course.price.shape[1])  # schedules know no shared band
+    # schedules know no shared band
+    own, gentlest = np.ones(course.price.shape[1]), np.full(course.price.shape[1], -1.0)
     return Point(
-        course.price[j], course.ratio[j], course.batch[j], course.clock[j], course.exponent[j], own, course.scalars
+        course.price[j],
+        course.ratio[j],
+        course.batch[j],
+        course.clock[j],
+        course.exponent[j],
+        own,
+        gentlest,
+        course.scalars,
     )
 
 

@@ -296,7 +296,7 @@ def shared_split(
             # a jump of the prices (a kink of the cost): Newton would go to and fro over it
             rough = rough or abs(miss) > 4.0 * abs(miss_old)
             miss_old = miss
-            _, own_slope = price_for_time(
+            _, own_slope, _ = price_for_time(
                 t0,
                 server.cycles,
                 server.capacitance,
@@ -311,6 +311,7 @@ def shared_split(
                 low0,
                 high0,
                 own,
+                -1.0,
             )
             steep = slope / total + own_slope / own * n / m
             if steep < 0.0 and steep > -math.inf and not rough:

@@ -13,17 +13,27 @@ from numba import njit
 
 from pretune.planner.kernels.fleet import TRIALS, Point, least_device_span, round_at
 from pretune.planner.kernels.roots import next_point
-from pretune.planner.kernels.scalar import HUGE, TINY, batch_at, clock_at, price_for_time, sample_cost
-from pretune.planner.kernels.tdma import tdma_split
+from pretune.planner.kernels.scalar import (
+    GUESSES,
+    HUGE,
+    SOME,
+    TINY,
+    batch_at,
+    clock_at,
+    price_for_time,
+    price_guess,
+    sample_cost,
+)
+from pretune.planner.kernels.tdma import SPARE, tdma_split
 from pretune.planner.problem import Batches, Problem, Server
 
-_DONE = 1e-13
+DONE = 1e-13
 
 
 @njit(cache=True, error_model="numpy")
 def server_price(server: Server, low: float, high: float, beta: float, time: float, guess: float) -> float:
     """The price at which the server's round takes `time`."""
-    price, _ = price_for_time(
+    price, _, _ = price_for_time(
         time,
         server.cycles,
         server.capacitance,
@@ -38,6 +48,7 @@ def server_price(server: Server, low: float, high: float, beta: float, time: flo
         low,
         high,
         guess,
+        -1.0,
     )
     return price
 
@@ -64,10 +75,69 @@ def server_energy(server: Server, point: Point) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _fdma_split(
-    problem: Problem, batches: Batches, m: float, n: float, beta0: float, beta: float, least: float, point: Point
+def _first_span(
+    problem: Problem,
+    batches: Batches,
+    m: float,
+    n: float,
+    beta0: float,
+    beta: float,
+    time: float,
+    left: float,
+    right: float,
 ) -> float:
-    """Split the time between the stages at given energy prices (FDMA); returns the joules of the run."""
+    """About the span where the prices of the stages meet, from guesses of the prices of some of the devices."""
+    d, server = problem.devices, problem.server
+    count = d.cycles.size
+    stride = (count + SOME - 1) // SOME
+    low0 = batches.server_low if beta0 == 0.0 else batches.server_high
+    left = max(left, 1e-9 * right)
+    for _ in range(GUESSES):
+        span = math.sqrt(left * right)
+        total, taken = 0.0, 0
+        for k in range(0, count, stride):
+            batch = batches.low[k] if beta == 0.0 else batches.high[k]
+            total += math.exp(
+                price_guess(
+                    span, d.cycles[k] * batch, d.capacitance[k], d.static[k], d.noise[k], d.span[k], d.circuit[k]
+                )
+            )
+            taken += 1
+        t0 = (time - n * span) / m
+        own = math.exp(price_guess(t0, server.cycles * low0, server.capacitance, server.static, 1.0, 0.0, 0.0))
+        if total * count / taken > own:
+            left = span
+        else:
+            right = span
+    return math.sqrt(left * right)
+
+
+@njit(cache=True, error_model="numpy")
+def _idle_seconds(server: Server, low: float, high: float, beta: float) -> float:
+    """Seconds of the server's round at which its time costs nothing; infinity without static power."""
+    if server.static == 0.0:
+        return math.inf
+    clock = clock_at(0.0, server.capacitance, server.clock_max, server.static)
+    cost = sample_cost(0.0, clock, server.cycles, server.capacitance, server.static)
+    return server.cycles * batch_at(cost, beta, 1.0, low, high) / clock
+
+
+@njit(cache=True, error_model="numpy")
+def fdma_split(
+    problem: Problem,
+    batches: Batches,
+    m: float,
+    n: float,
+    beta0: float,
+    beta: float,
+    least: float,
+    near: float,
+    point: Point,
+) -> float:
+    """Split the time between the stages at given energy prices (FDMA); returns the joules of the run.
+
+    Ends where the prices of the stages are `near` each other (the logarithm of their ratio).
+    """
     limits, server = problem.limits, problem.server
     low0, high0 = batches.server_low, batches.server_high
     time = limits.delay - n * limits.down_s
@@ -79,8 +149,14 @@ def _fdma_split(
     shortest = server.cycles * low0 / server.clock_max
     left, right = least, max((time - m * shortest) / n, least)
     warm = point.scalars[2]
-    span = warm if left < warm < right else (math.sqrt(left * right) if left > 0.0 else 0.5 * right)
+    span = warm if left < warm < right else _first_span(problem, batches, m, n, beta0, beta, time, left, right)
     energy, guess = 0.0, point.scalars[1]
+    idle = (time - m * _idle_seconds(server, low0, high0, beta0)) / n
+    if left < idle < right and span < idle:
+        # up to here the server idles: its time costs nothing, so the devices may have it
+        span = idle
+    # where the last trial from the left thinks the prices meet, in a straight line
+    straight = -1.0
     for _ in range(TRIALS):
         total, slope, energy, _ = round_at(
             problem.devices, limits, batches.low, batches.high, beta, n, span, 0.0, point
@@ -94,12 +170,14 @@ def _fdma_split(
             right = span
         if right - left <= 1e-12 * right or (total == 0.0 and own == 0.0):
             break
-        new = 0.5 * (left + right)
+        new = straight if left < straight < right else 0.5 * (left + right)
+        if total > 0.0 and -math.inf < slope < 0.0:
+            straight = span - (total - own) / slope if own == 0.0 else -1.0
         if total > 0.0 and own > 0.0:
             miss = math.log(total / own)
-            if abs(miss) <= _DONE:
+            if abs(miss) <= near:
                 break
-            _, own_slope = price_for_time(
+            _, own_slope, _ = price_for_time(
                 t0,
                 server.cycles,
                 server.capacitance,
@@ -114,10 +192,14 @@ def _fdma_split(
                 low0,
                 high0,
                 own,
+                -1.0,
             )
             steep = slope / total + own_slope / own * n / m
             if steep < 0.0 and steep > -math.inf:
                 newton = span - miss / steep
+                if own < server.static:
+                    # where the server only begins to pay for time a straight line is nearer than one in logarithms
+                    newton = span - (total - own) / (slope + own_slope * n / m)
                 if abs(newton - span) <= 4e-16 * span:
                     break
                 if left < newton < right:
@@ -125,7 +207,10 @@ def _fdma_split(
                 elif newton <= left:
                     new = left + 0.1 * (span - left)
                 elif newton >= right:
-                    new = right - 0.1 * (right - span)
+                    # in the logarithm of the server's time, which its price follows near the end of the range
+                    new = (time - m * t0 * math.exp(miss * n / (steep * m * t0))) / n
+                    if not (span < new < right):
+                        new = right - 0.1 * (right - span)
         if new == span:
             break
         span = new
@@ -153,6 +238,7 @@ def _tdma_time(
     left, right = least, math.inf
     span = warm if warm > left else max(2.0 * left, TINY)
     energy, uploads, total = 0.0, 0.0, 0.0
+    before, total_before = 0.0, 0.0
     for _ in range(2 * TRIALS):
         total, slope, energy, uploads = round_at(
             problem.devices, limits, batches.low, batches.high, beta, n, span, omega, point
@@ -161,11 +247,17 @@ def _tdma_time(
             left = span
         else:
             right = span
-        if (right < math.inf and right - left <= 1e-13 * right) or (total > 0.0 and abs(total / omega - 1.0) <= _DONE):
+        if (right < math.inf and right - left <= 1e-13 * right) or (total > 0.0 and abs(total / omega - 1.0) <= DONE):
             break
         new = span * 4.0 if right == math.inf else 0.5 * (left + right)
         if total > 0.0 and slope < 0.0 and slope > -math.inf:
-            newton = span * math.exp(-min(max(math.log(total / omega) * total / (slope * span), -3.0), 3.0))
+            steep = slope * span / total
+            if total_before > 0.0 and before != span:
+                # the slope knows nothing of batteries, whose prices move too; two trials do
+                seen = math.log(total / total_before) / math.log(span / before)
+                steep = seen if seen < 0.0 else steep
+            before, total_before = span, total
+            newton = span * math.exp(-min(max(math.log(total / omega) / steep, -3.0), 3.0))
             if abs(newton - span) <= 1e-15 * span:
                 break
             if left < newton < right:
@@ -255,9 +347,9 @@ def split(
         return m * server_energy(problem.server, point)
     if problem.limits.tdma:
         if np.all(problem.devices.battery >= HUGE):
-            return tdma_split(problem, batches, m, n, beta0, beta, least, point)
+            return tdma_split(problem, batches, m, n, beta0, beta, least, SPARE, point)
         return _tdma_split(problem, batches, m, n, beta0, beta, least, point)
-    return _fdma_split(problem, batches, m, n, beta0, beta, least, point)
+    return fdma_split(problem, batches, m, n, beta0, beta, least, DONE, point)
 
 
 @njit(cache=True, error_model="numpy")

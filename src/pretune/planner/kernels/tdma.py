@@ -14,7 +14,9 @@ from numba import njit
 from pretune.physics.types import Floats
 from pretune.planner.kernels.fleet import TRIALS, Point, device_energy, least_uploads
 from pretune.planner.kernels.scalar import (
+    GUESSES,
     HUGE,
+    SOME,
     TINY,
     batch_at,
     clock_at,
@@ -22,11 +24,12 @@ from pretune.planner.kernels.scalar import (
     exponent_guess,
     exponent_near,
     price_for_time,
+    price_guess,
     sample_cost,
 )
 from pretune.planner.problem import Batches, Devices, Problem
 
-_SPARE = 1e-12
+SPARE = 1e-12
 """The delay is met to within this share from below."""
 
 
@@ -39,7 +42,7 @@ def computing_at(d: Devices, low: Floats, high: Floats, beta: float, phase: floa
     total, total_slope = 0.0, 0.0
     for k in range(d.cycles.size):
         root = math.sqrt(d.variance[k])
-        omega, slope = price_for_time(
+        omega, slope, _ = price_for_time(
             phase,
             d.cycles[k],
             d.capacitance[k],
@@ -54,6 +57,7 @@ def computing_at(d: Devices, low: Floats, high: Floats, beta: float, phase: floa
             low[k],
             high[k],
             point.price[k],
+            -1.0,
         )
         clock = clock_at(omega, d.capacitance[k], d.clock_max[k], d.static[k])
         cost = sample_cost(omega, clock, d.cycles[k], d.capacitance[k], d.static[k])
@@ -106,25 +110,66 @@ def _seconds_at(
 
 
 @njit(cache=True, error_model="numpy")
-def tdma_split(
-    problem: Problem, batches: Batches, m: float, n: float, beta0: float, beta: float, least: float, point: Point
+def _first_phase(
+    problem: Problem, batches: Batches, m: float, n: float, beta0: float, beta: float, left: float, right: float
 ) -> float:
-    """The compute phase and the price of time at which the run takes the time there is; returns its joules."""
+    """About the compute phase where the time is used up, from guesses for some of the devices."""
+    d, server, limits = problem.devices, problem.server, problem.limits
+    count = d.cycles.size
+    stride = (count + SOME - 1) // SOME
+    left = max(left, 1e-9 * right)
+    for _ in range(GUESSES):
+        phase = math.sqrt(left * right)
+        omega, uploads, taken = 0.0, 0.0, 0
+        for k in range(0, count, stride):
+            batch = batches.low[k] if beta == 0.0 else batches.high[k]
+            omega += math.exp(price_guess(phase, d.cycles[k] * batch, d.capacitance[k], d.static[k], 1.0, 0.0, 0.0))
+            taken += 1
+        omega *= count / taken
+        for k in range(0, count, stride):
+            uploads += d.span[k] / min(exponent_guess((d.circuit[k] + omega) / d.noise[k]), d.exponent_max[k])
+        seconds = n * (phase + uploads * count / taken + limits.down_s)
+        if m > 0.0:
+            batch = batches.server_low if beta0 == 0.0 else batches.server_high
+            seconds += m * server.cycles * batch / clock_at(omega, server.capacitance, server.clock_max, server.static)
+        if seconds > limits.delay:
+            right = phase
+        else:
+            left = phase
+    return math.sqrt(left * right)
+
+
+@njit(cache=True, error_model="numpy")
+def tdma_split(
+    problem: Problem,
+    batches: Batches,
+    m: float,
+    n: float,
+    beta0: float,
+    beta: float,
+    least: float,
+    near: float,
+    point: Point,
+) -> float:
+    """The compute phase and the price of time at which the run takes the time there is; returns its joules.
+
+    Ends where at most a share `near` of the time is left over.
+    """
     d, limits = problem.devices, problem.limits
-    delay = limits.delay * (1.0 - _SPARE)
+    delay = limits.delay * (1.0 - SPARE)
     left = least
     right = limits.delay / n - limits.down_s - least_uploads(d, limits)
     if m > 0.0:
         right -= m * problem.server.cycles * batches.server_low / problem.server.clock_max / n
     right = max(right, least)
     warm = point.scalars[2]
-    phase = warm if left < warm < right else (math.sqrt(left * right) if left > 0.0 else 0.5 * right)
+    phase = warm if left < warm < right else _first_phase(problem, batches, m, n, beta0, beta, left, right)
     done, at_left = False, False
     for _ in range(2 * TRIALS):
         total, slope = computing_at(d, batches.low, batches.high, beta, phase, point)
         seconds, by_price = _seconds_at(problem, batches, m, n, beta0, phase, total, point)
         miss = seconds / delay - 1.0
-        if abs(miss) <= _SPARE:
+        if -near <= miss <= SPARE:
             done = True
             break
         if miss > 0.0:
@@ -186,7 +231,7 @@ def _settle_price(
             left = y
         else:
             right = y
-        if abs(miss) <= _SPARE or right - left <= 1e-13 * max(1.0, abs(y)):
+        if abs(miss) <= SPARE or right - left <= 1e-13 * max(1.0, abs(y)):
             break
         new = 0.5 * (left + right)
         if slope < 0.0 and seconds < HUGE:
@@ -196,7 +241,7 @@ def _settle_price(
         if new == y:
             break
         y = new
-    if seconds > delay * (1.0 + _SPARE):
+    if seconds > delay * (1.0 + SPARE):
         _seconds_at(problem, batches, m, n, beta0, phase, math.exp(right), point)
 
 

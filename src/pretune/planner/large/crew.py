@@ -117,6 +117,7 @@ def _part_of(point: Point, part: slice) -> Point:
         batch=point.batch[part],
         clock=point.clock[part],
         exponent=point.exponent[part],
+        gentlest=point.gentlest[part],
     )
 
 

@@ -1,0 +1,136 @@
+"""The optimum where energy costs nothing, found first: often the budget pays for it, and nothing is left to search.
+
+Without a price on energy every clock and every power is at its maximum and only the length of a round is to be chosen
+(math.md section 5, ``lambda = 0``): no exponential is needed, a pass over the devices is a few divisions each.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from pretune.planner.kernels.fleet import TRIALS, least_uploads
+from pretune.planner.kernels.roots import next_point
+from pretune.planner.problem import Batches, Devices, Problem
+
+
+@njit(cache=True, error_model="numpy")
+def _upload(d: Devices, k: int) -> float:
+    return d.span[k] / d.exponent_max[k]
+
+
+@njit(cache=True, error_model="numpy")
+def span_for_most(problem: Problem, batches: Batches) -> float:
+    """The span at which every batch can be at its most."""
+    d, longest = problem.devices, 0.0
+    for k in range(d.cycles.size):
+        upload = 0.0 if problem.limits.tdma else _upload(d, k)
+        longest = max(longest, d.cycles[k] * batches.high[k] / d.clock_max[k] + upload)
+    return longest
+
+
+@njit(cache=True, error_model="numpy")
+def time_for_rounds(problem: Problem, n: float) -> float:
+    """Seconds for computing in both stages (and, FDMA, the uploads beside it)."""
+    return problem.limits.delay - n * (problem.limits.down_s + least_uploads(problem.devices, problem.limits))
+
+
+@njit(cache=True, error_model="numpy")
+def _worth(problem: Problem, batches: Batches, m: float, n: float, psi0: float, psi: float, span: float) -> float:
+    """Logarithm of what a longer span brings the devices over what the shorter rounds cost the server."""
+    d, server, gain = problem.devices, problem.server, 0.0
+    for k in range(d.cycles.size):
+        rate = d.clock_max[k] / d.cycles[k]
+        u = span - (0.0 if problem.limits.tdma else _upload(d, k))
+        if batches.low[k] < rate * u < batches.high[k]:
+            gain += d.variance[k] / (rate * u * u)
+    t0 = (time_for_rounds(problem, n) - n * span) / m
+    rate = server.clock_max / server.cycles
+    loss = psi0 * n / (m * rate * t0 * t0) if batches.server_low < rate * t0 < batches.server_high else 0.0
+    if psi * gain == 0.0 or loss == 0.0:
+        return 700.0 if psi * gain > 0.0 else -700.0
+    return math.log(psi * gain / loss)
+
+
+@njit(cache=True, error_model="numpy")
+def free_span(problem: Problem, batches: Batches, m: float, n: float, psi0: float, psi: float, least: float) -> float:
+    """The best span where energy costs nothing."""
+    right = time_for_rounds(problem, n) / n
+    if m == 0.0:
+        return right
+    right = max(right - m * problem.server.cycles * batches.server_low / problem.server.clock_max / n, least)
+    x1, x2 = least * (1.0 + 1e-15), right
+    f1 = _worth(problem, batches, m, n, psi0, psi, x1)
+    f2 = _worth(problem, batches, m, n, psi0, psi, x2)
+    if f1 <= 0.0:
+        return x1
+    if f2 >= 0.0:
+        return x2
+    x3, f3 = x1, f1
+    for _ in range(TRIALS):
+        if abs(x1 - x2) <= 1e-14 * x1 or f1 == 0.0:
+            break
+        x = next_point(x1, f1, x2, f2, x3, f3)
+        f = _worth(problem, batches, m, n, psi0, psi, x)
+        if (f > 0.0) == (f1 > 0.0):
+            x3, f3 = x1, f1
+        else:
+            x3, f3 = x2, f2
+            x2, f2 = x1, f1
+        x1, f1 = x, f
+    return x1
+
+
+@njit(cache=True, error_model="numpy")
+def free_energy(problem: Problem, batches: Batches, m: float, n: float, span: float) -> tuple[float, float]:
+    """Joules at full speed with a span, of those that have to go at full speed, and of all.
+
+    Those with their batch at its most could go slower.
+    """
+    d, server = problem.devices, problem.server
+    must, all_of_them = n * problem.limits.down_j, n * problem.limits.down_j
+    for k in range(d.cycles.size):
+        clock, x, upload = d.clock_max[k], d.exponent_max[k], _upload(d, k)
+        most = clock / d.cycles[k] * (span - (0.0 if problem.limits.tdma else upload))
+        batch = min(max(most, batches.low[k]), batches.high[k])
+        joules = d.cycles[k] * batch * (d.capacitance[k] * clock * clock + d.static[k] / clock)
+        joules = n * (joules + upload * (d.noise[k] * math.expm1(x) + d.circuit[k]))
+        all_of_them += joules
+        if batch < batches.high[k]:
+            must += joules
+    if m > 0.0:
+        clock = server.clock_max
+        most = clock / server.cycles * (time_for_rounds(problem, n) - n * span) / m
+        batch = min(max(most, batches.server_low), batches.server_high)
+        joules = m * server.cycles * batch * (server.capacitance * clock * clock + server.static / clock)
+        all_of_them += joules
+        if batch < batches.server_high:
+            must += joules
+    return must, all_of_them
+
+
+@njit(cache=True, error_model="numpy")
+def may_all_be_most(problem: Problem, batches: Batches, m: float, n: float) -> bool:
+    """Whether every batch could be at its most: time enough there is, and no simple bound says that energy is not.
+
+    The bound: every device computes as if it had all the time but its fastest upload, and uploads at no more than what
+    the gentlest signal takes.
+    """
+    d, server = problem.devices, problem.server
+    time = time_for_rounds(problem, n)
+    quickest = m * server.cycles * batches.server_high / server.clock_max
+    if n * span_for_most(problem, batches) + quickest > time:
+        return False
+    span = (time - quickest) / n
+    joules = n * problem.limits.down_j
+    for k in range(d.cycles.size):
+        u = span - (0.0 if problem.limits.tdma else _upload(d, k))
+        cycles = d.cycles[k] * batches.high[k]
+        joules += n * (cycles * d.capacitance[k] * (cycles / u) ** 2 + d.static[k] * cycles / d.clock_max[k])
+        joules += n * (d.noise[k] * d.span[k] + d.circuit[k] * _upload(d, k))
+    if m > 0.0:
+        t0 = (time - n * span_for_most(problem, batches)) / m
+        cycles = server.cycles * batches.server_high
+        joules += m * (cycles * server.capacitance * (cycles / t0) ** 2 + server.static * cycles / server.clock_max)
+    return joules <= problem.limits.energy
