@@ -51,7 +51,7 @@ def measured(file: str, only: str = "") -> Callable[[bool, Path], Rows]:
             "-k",
             only,
         ]
-        # A worker of pytest-xdist that runs the suite tells its children so, and pytest-benchmark then measures nothing.
+        # A suite's worker (pytest-xdist) tells its children what it is, and pytest-benchmark then measures nothing.
         outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         subprocess.run(command, cwd=ROOT, check=True, env={**outside, "OMP_NUM_THREADS": "1"})
         found = json.loads(report.read_text(encoding="utf-8"))["benchmarks"]

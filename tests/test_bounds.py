@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from planner.draws import draw
-from pretune.bounds import Priced, System, bound, priced, system_of
+from pretune.bounds import bound
 from pretune.convergence.criteria import device_noise, objective
 from pretune.errors import InputError
+from pretune.figures import System, system_of
 from pretune.physics import cost, link
 from pretune.planner.kernels.fixed import SOLVED, new_point, solve_fixed
 from pretune.planner.kernels.halves import halves_of, split_batteries
 from pretune.planner.kernels.priced import Region, most_batches, price
 from pretune.planner.kernels.rounds import bound_over, coefficients
 from pretune.planner.problem import build
+from pretune.price_sets import Priced, priced
 from pretune.proof import cover, most_rounds
 from pretune.scenario import Scenario
 from pretune.uploads import upload_cost

@@ -23,23 +23,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.bounds import (
-    SAME,
-    Boxes,
-    Priced,
-    System,
-    home_of,
-    longest_span,
-    most_server,
-    number,
-    server_bills,
-    server_cost_of,
-)
+from pretune.bounds import server_bills
 from pretune.bracket import falling_root
+from pretune.caps import longest_span, most_server
 from pretune.corners import least_over
 from pretune.curve import Curve
 from pretune.errors import InputError
+from pretune.figures import SAME, Boxes, System
 from pretune.physics.types import Floats
+from pretune.price_sets import Priced, home_of, number, server_cost_of
 from pretune.uploads import energy_slope, upload_cost
 
 PART = 8192

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pretune.bounds import SAME, Boxes, Priced, System, longest_span
+from pretune.caps import longest_span
 from pretune.compact import bound_large, most_rounds
+from pretune.figures import SAME, Boxes, System
 from pretune.physics.types import Floats
+from pretune.price_sets import Priced
 
 MOST_LEVELS = 400
 MOST_OPEN = 200_000

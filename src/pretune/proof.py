@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.bounds import SAME, Boxes, Priced, System, bound, multipliers_of, priced, system_of
+from pretune.bounds import bound
 from pretune.compact import compact_priced, is_compact, most_rounds
 from pretune.errors import InputError
+from pretune.figures import SAME, Boxes, System, system_of
 from pretune.frontier import THIN, Frontier, between
 from pretune.physics.types import Floats
 from pretune.plans import Plan
+from pretune.price_sets import Priced, multipliers_of, priced
 from pretune.scenario import Scenario
 from pretune.segment_bounds import bound_segments, priced_segments
 

@@ -20,21 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from pretune.bounds import (
-    SAME,
-    Boxes,
-    Priced,
-    System,
-    column,
-    home_of,
-    number,
-    sample_cost,
-    server_paid,
-)
+from pretune.caps import server_paid
 from pretune.convergence.criteria import Final, Trajectory
 from pretune.convergence.schedule import ends, lengths, segment_coefficients
 from pretune.errors import InputError
+from pretune.figures import SAME, Boxes, System
 from pretune.physics.types import Floats
+from pretune.price_sets import Priced, column, home_of, number, sample_cost
 from pretune.uploads import upload_cost
 
 HUGE = 1e60

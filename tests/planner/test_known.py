@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from draws import draw
 
-from pretune.bounds import priced, system_of
+from pretune.figures import system_of
 from pretune.planner import plan, reference
 from pretune.plans import Plan
+from pretune.price_sets import priced
 from pretune.scenario import Scenario, scenario_from_dict
 
 TOLERANCE = 1e-4

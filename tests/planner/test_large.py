@@ -11,9 +11,10 @@ import pytest
 from draws import draw
 
 from pretune import certify
-from pretune.bounds import bound, priced, system_of
+from pretune.bounds import bound
 from pretune.compact import bound_large, compact_priced
 from pretune.errors import CheckFailed, InputError
+from pretune.figures import system_of
 from pretune.planner import plan, solve
 from pretune.planner.kernels.fixed import SOLVED, new_point, solve_fixed
 from pretune.planner.kernels.rounds import coefficients
@@ -34,6 +35,7 @@ from pretune.planner.large.crew import Crew
 from pretune.planner.large.sample import sample
 from pretune.planner.problem import Problem, build
 from pretune.plans import Plan, load_plan, plan_from_dict
+from pretune.price_sets import priced
 from pretune.scenario import Scenario
 
 COUNT = 300

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from draws import Drawn, draw
 
-from pretune.bounds import system_of
 from pretune.convergence.schedule import lengths
+from pretune.figures import system_of
 from pretune.planner.kernels.fixed import DELAY_SHORT, ENERGY_SHORT, SOLVED, new_point, solve_fixed
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.kernels.segment_bounds import caps_over, price_segments, segments_bound_at, segments_bound_over

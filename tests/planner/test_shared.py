@@ -12,8 +12,9 @@ from test_fixed import assert_optimal, noise_at, solved
 
 import pretune
 from pretune import certify
-from pretune.bounds import bound, priced, system_of
+from pretune.bounds import bound
 from pretune.errors import InputError
+from pretune.figures import system_of
 from pretune.physics.types import Floats
 from pretune.planner import plan, reference
 from pretune.planner.baselines import compare
@@ -23,6 +24,7 @@ from pretune.planner.problem import Problem, build
 from pretune.planner.shortage import shortage_prices
 from pretune.planner.solve import _entry, share_of
 from pretune.plans import Status
+from pretune.price_sets import priced
 from pretune.scenario import Scenario
 from pretune.uplinks import shared_upload_cost, shortest_shared
 

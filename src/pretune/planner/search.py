@@ -238,7 +238,7 @@ class Search:
         """Put prices into the pool, with where they come from; their number there."""
         self.pool.append(prices)
         self.homes.append((float(rounds[0]), float(rounds[1]), span))
-        self._rows.add(prices, rounds)
+        self._rows.add(prices)
         return len(self.pool) - 1
 
     def _probe(self, rounds: tuple[int, int], within: Batches | None, *, whole: bool = False) -> None:
@@ -338,7 +338,6 @@ class _Rows:
             numbers=np.zeros((some, 6)),
             sample_costs=np.zeros((some, devices)),
             halves=np.zeros((some, batteries, 11)),
-            homes=np.zeros((some, 2)),
             used=np.zeros(some, dtype=np.bool_),
         )
 
@@ -354,7 +353,7 @@ class _Rows:
     def pairs(self) -> Floats:
         return np.array(self.solved, dtype=np.float64).reshape(-1, 2)
 
-    def add(self, prices: Prices, rounds: tuple[int, int]) -> None:
+    def add(self, prices: Prices) -> None:
         arrays, at = self._arrays, self.count
         if at == len(arrays.used):
             arrays = self._arrays = Pool(*(np.concatenate([old, np.zeros_like(old)]) for old in arrays))
@@ -363,5 +362,4 @@ class _Rows:
         arrays.sample_costs[at] = prices.sample_costs
         arrays.halves[at, :, 0] = -1.0
         arrays.halves[at, : len(prices.halves)] = prices.halves
-        arrays.homes[at] = rounds
         self.count += 1

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pretune.bounds import SAME, multipliers_of, priced, system_of
 from pretune.certify import limits_of, sentence, totals, value_of
 from pretune.errors import Infeasible, InputError
+from pretune.figures import SAME, system_of
 from pretune.physics import cost, link
 from pretune.planner.infeasible import STAGES, clashing_limits, fits_one_round, least_delay, least_energy, one_sample
 from pretune.planner.kernels.fixed import ENERGY_SHORT, least_span, new_point, solve_fixed
@@ -23,6 +23,7 @@ from pretune.planner.search import Search
 from pretune.planner.shortage import shortage_prices
 from pretune.planner.whole import Decision
 from pretune.plans import FinetuneStage, Infeasibility, Plan, PretrainStage, Status
+from pretune.price_sets import multipliers_of, priced
 from pretune.proof import cover
 from pretune.scenario import Scenario
 

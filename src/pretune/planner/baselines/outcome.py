@@ -11,11 +11,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from pretune.bounds import multipliers_of, priced, system_of
 from pretune.certify import limits_of, sentence, totals, value_of
+from pretune.figures import system_of
 from pretune.planner.problem import build
 from pretune.planner.solve import MOST_CERTIFIED, TOLERANCE, _entry, _own_prices, share_of
 from pretune.plans import FinetuneStage, Plan, PretrainStage, Status
+from pretune.price_sets import multipliers_of, priced
 from pretune.scenario import Scenario
 
 UNUSED = PretrainStage(rounds=0, batch=0, clock_hz=0.0, round_s=0.0)

@@ -33,7 +33,7 @@ _THIN = 1e-10
 
 
 class Pool(NamedTuple):
-    """Price sets, one a row: all that a bound needs of them; `homes` are the rounds they were solved at, shape (P, 2).
+    """Price sets, one a row: all that a bound needs of them.
 
     `numbers` holds energy, delay, server cost, round cost, budget and slack of `Prices`, shape (P, 6).
     """
@@ -42,7 +42,6 @@ class Pool(NamedTuple):
     sample_costs: Floats
     halves: Floats
     """Rows of `halves_of` for each set, shape (P, B, 11); a negative device ends them."""
-    homes: Floats
     used: NDArray[np.bool_]
     """Whether a set has settled a box."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pretune.bounds import SAME
+from pretune.figures import SAME
 from pretune.physics.types import Floats
 from pretune.planner.kernels.fixed import DELAY_SHORT, SOLVED, new_point, solve_fixed
 from pretune.planner.kernels.scalar import batch_at, clock_at, sample_cost

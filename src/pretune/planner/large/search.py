@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pretune.bounds import Boxes, Priced, System
 from pretune.compact import bound_large, compact_priced
+from pretune.figures import Boxes, System
 from pretune.frontier import Frontier
 from pretune.physics.types import Floats
 from pretune.planner.kernels.fixed import ENERGY_SHORT, SOLVED, solve_fixed
@@ -31,6 +31,7 @@ from pretune.planner.problem import Problem
 from pretune.planner.search import Search
 from pretune.planner.shortage import battery_prices
 from pretune.planner.whole import Decision
+from pretune.price_sets import Priced
 
 Point = tuple[float, float, float]
 """Rounds of both stages and a span."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pretune.bounds import SAME, system_of
 from pretune.certify import limits_of, totals, value_of
+from pretune.figures import SAME, system_of
 from pretune.physics import cost, link
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.kernels.segment_bounds import SegmentPrices, price_segments
