@@ -98,6 +98,25 @@ def test_prices_prove_the_optimum_of_odd_scenarios(name: str) -> None:
             assert_optimal(scenario, (2, 3))
 
 
+@pytest.mark.parametrize("seed", range(24))
+def test_energy_to_spare(seed: int) -> None:
+    """With a thousand times the energy: optimal still, and what can go slowly for the same batches does."""
+    access, idle = ("fdma", "tdma")[seed % 2], seed % 4 > 1
+    drawn = draw(seed, access=access, idle_power=idle, batteries=False, stages="both")
+    scenario = drawn.scenario.with_budget(energy_j=1e3 * drawn.scenario.budget.energy_j)
+    assert_optimal(scenario, drawn.rounds)
+    problem, _ = build(scenario)
+    m, n = map(float, drawn.rounds)
+    _, point = solved(problem, m, n)
+    most = problem.batches._replace(server_low=problem.batches.server_high, low=problem.batches.high)
+    if np.array_equal(point.batch, most.high) and point.scalars[4] == most.server_high:
+        frugal = new_point(problem.devices.cycles.size)
+        _, _, psi0, psi = coefficients(problem.criterion, m, n)
+        assert solve_fixed(problem, most, m, n, psi0, psi, frugal) == SOLVED
+        # the cheapest decisions with these batches, by the energy that all clocks and powers at most would take
+        assert point.scalars[6] <= 1.05 * frugal.scalars[6]
+
+
 @pytest.mark.parametrize("access", ["fdma", "tdma"])
 @pytest.mark.parametrize("idle_power", [False, True])
 def test_prices_are_derivatives(access: str, idle_power: bool) -> None:

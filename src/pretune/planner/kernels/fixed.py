@@ -79,6 +79,7 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
     # where energy bound in the solve that this one starts from, it is likely to bind here
     if plain and not point.scalars[0] > 100.0 * lam_floor:
         if _all_at_most(problem, batches, m, n, point):
+            point.scalars[0] = lam_floor
             point.scalars[8] = _noise(d, m, n, psi0, psi, point)
             return SOLVED
         span = free_span(problem, batches, m, n, psi0, psi, least)
@@ -192,7 +193,10 @@ def _first_price(
 
 @njit(cache=True, error_model="numpy")
 def _all_at_most(problem: Problem, batches: Batches, m: float, n: float, point: Point) -> bool:
-    """Whether the budgets pay for every batch at its most; `point` then holds that, with no price on anything."""
+    """Whether the budgets pay for every batch at its most; `point` then holds that.
+
+    Energy is then worth nothing, and with it everything else: the prices need not add up.
+    """
     if not may_all_be_most(problem, batches, m, n):
         return False
     most = Batches(batches.server_high, batches.server_high, batches.high, batches.high, batches.span)
@@ -203,8 +207,6 @@ def _all_at_most(problem: Problem, batches: Batches, m: float, n: float, point: 
         joules = fdma_split(problem, most, m, n, 0.0, 0.0, span, _ABOUT, point)
     if joules > problem.limits.energy or _seconds(problem, m, n, point) > problem.limits.delay * (1.0 + 1e-12):
         return False
-    # with no price on energy none of the other prices counts
-    point.scalars[0] = 0.0
     point.scalars[6], point.scalars[7] = joules, _seconds(problem, m, n, point)
     return True
 
