@@ -38,7 +38,7 @@ __all__ = [
     "solve_fixed",
 ]
 
-_ABOUT = 1e-2
+_ABOUT = 1e-3
 """How well the time is spent where the energy that this saves is not what is minimised."""
 
 SOLVED, ENERGY_SHORT, DELAY_SHORT, BATTERY_SHORT = 0, 1, 2, 3
@@ -150,6 +150,9 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
         if abs(y1 - y2) <= 1e-12 * max(1.0, abs(y1)):
             break
         y = next_point(y1, f1, y2, f2, y3, f3)
+        # no nearer to an end than the bracket's last width: an end looked at again would be a trial lost
+        short = 5e-13 * max(1.0, abs(y1))
+        y = min(max(y, min(y1, y2) + short), max(y1, y2) - short)
         f = math.log(_energy_at(problem, batches, m, n, psi0, psi, math.exp(y), least, point) / budget)
         if (f > 0.0) == (f1 > 0.0):
             y3, f3 = y1, f1

@@ -157,6 +157,7 @@ def fdma_split(
         span = idle
     # where the last trial from the left thinks the prices meet, in a straight line
     straight = -1.0
+    wide, slow = math.inf, 0
     for _ in range(TRIALS):
         total, slope, energy, _ = round_at(
             problem.devices, limits, batches.low, batches.high, beta, n, span, 0.0, point
@@ -211,6 +212,11 @@ def fdma_split(
                     new = (time - m * t0 * math.exp(miss * n / (steep * m * t0))) / n
                     if not (span < new < right):
                         new = right - 0.1 * (right - span)
+        # prices may jump, and then slopes lead to and fro between the ends: at the third small step the bracket is halved
+        slow = slow + 1 if right - left > 0.5 * wide else 0
+        if slow >= 3:
+            new, slow = 0.5 * (left + right), 0
+        wide = right - left
         if new == span:
             break
         span = new
@@ -314,6 +320,9 @@ def _tdma_split(
         if f1 * f2 > 0.0 or _near_enough(f1) or _near_enough(f2) or abs(y1 - y2) <= 1e-13 * max(1.0, abs(y1)):
             break
         y = next_point(y1, f1, y2, f2, y3, f3)
+        # no nearer to an end than the bracket's last width: an end looked at again would be a trial lost
+        short = 5e-14 * max(1.0, abs(y1))
+        y = min(max(y, min(y1, y2) + short), max(y1, y2) - short)
         seconds, joules = _tdma_time(problem, batches, m, n, beta0, beta, least, math.exp(y), point)
         f = math.log(seconds / delay)
         if (f > 0.0) == (f1 > 0.0):

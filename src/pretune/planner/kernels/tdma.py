@@ -29,6 +29,8 @@ from pretune.planner.kernels.scalar import (
 )
 from pretune.planner.problem import Batches, Devices, Problem
 
+_BESIDE = 5e-14
+"""How near to a jump its other side is looked at."""
 SPARE = 1e-12
 """The delay is met to within this share from below."""
 
@@ -140,6 +142,17 @@ def _first_phase(
 
 
 @njit(cache=True, error_model="numpy")
+def _jump_within(d: Devices, high: Floats, left: float, right: float) -> float:
+    """The phase, nearest to the middle of those within, at which a device computes its largest batch at full speed."""
+    nearest, best = 0.0, math.inf
+    for k in range(d.cycles.size):
+        phase = d.cycles[k] * high[k] / d.clock_max[k]
+        if left < phase < right and abs(2.0 * phase - left - right) < best:
+            nearest, best = phase, abs(2.0 * phase - left - right)
+    return nearest
+
+
+@njit(cache=True, error_model="numpy")
 def tdma_split(
     problem: Problem,
     batches: Batches,
@@ -165,6 +178,7 @@ def tdma_split(
     warm = point.scalars[2]
     phase = warm if left < warm < right else _first_phase(problem, batches, m, n, beta0, beta, left, right)
     done, at_left = False, False
+    wide, slow, edge = math.inf, 0, 0.0
     for _ in range(2 * TRIALS):
         total, slope = computing_at(d, batches.low, batches.high, beta, phase, point)
         seconds, by_price = _seconds_at(problem, batches, m, n, beta0, phase, total, point)
@@ -199,6 +213,16 @@ def tdma_split(
                 new = left + 0.05 * (phase - left)
         elif left == least and right - left <= 1e-6 * right:
             new, at_left = least, True
+        slow = slow + 1 if right - left > 0.5 * wide else 0
+        wide = right - left
+        if edge > 0.0:
+            # the other side of a jump: if the time is used up between the two, that is where
+            new, edge, slow = edge * (1.0 - _BESIDE if right == edge else 1.0 + _BESIDE), 0.0, 0
+            new = new if left < new < right else 0.5 * (left + right)
+        elif slow >= 2 and not at_left:
+            # slopes lead to and fro between the ends: prices jump where a batch reaches its most
+            edge = _jump_within(d, batches.high, left, right)
+            new, slow = edge if edge > 0.0 else 0.5 * (left + right), 0
         if new == phase:
             break
         phase = new
