@@ -48,6 +48,13 @@ _CELLS = 2_000_000
 """Numbers that the pool has room for at first."""
 _ALIKE = 0.1
 """Share of the tolerance within which fewer rounds are as good."""
+_PARTS = (16, 64, 256)
+"""Shares of the rounds by which neighbours of the best pair differ from it."""
+_NEARBY = 40
+"""Neighbours looked at."""
+_CORRECTIONS = 3
+_SMALL_BATCH = 1000.0
+"""Up to here, rounding the server's batch alone costs as much as the tolerance."""
 _STARTS = (0.0, 0.02, 0.15, 0.45, 1.0)
 """Shares of the most rounds of either stage alone, where the first solves are."""
 
@@ -95,7 +102,9 @@ class Search:
         self._cut(whole=False)
         if self.only_real:
             return
-        self.solve(self._fewer(self.real[1]))
+        rounds = self._fewer(self._nearby(self.real[1]))
+        self.solve(rounds)
+        self._whole_server_batches(rounds)
         if self.best is not None and self.gap <= self.tolerance:
             return
         self._cut(whole=True)
@@ -177,15 +186,56 @@ class Search:
             rounds = (fewest, rounds[1]) if stage == 0 else (rounds[0], fewest)
         return rounds
 
+    def _nearby(self, rounds: tuple[int, int]) -> tuple[int, int]:
+        """The best pair that a pattern search finds near `rounds`, with real batches.
+
+        The boxes leave a share of the tolerance open, which a few solves on the spot often bring in.
+        """
+        best, asked = self._real_value(rounds), 0
+        for part in _PARTS:
+            steps = [max(count // part, 1) if count else 0 for count in rounds]
+            better = True
+            while better and asked < _NEARBY:
+                better = False
+                for toward in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1)):
+                    pair = tuple(count + way * step for count, way, step in zip(rounds, toward, steps, strict=True))
+                    if pair == rounds or min(pair) < 0 or not any(pair) or asked >= _NEARBY:
+                        continue
+                    value, asked = self._real_value((pair[0], pair[1])), asked + 1
+                    if value < best:
+                        best, rounds, better = value, (pair[0], pair[1]), True
+                        break
+        self.real = min(self.real, (best, rounds))
+        return rounds
+
+    def _whole_server_batches(self, rounds: tuple[int, int]) -> None:
+        """Try the rounds at which the server's best batch is a whole number, where rounding it would cost most.
+
+        Joules buy samples, so the batch goes about as one over the rounds; a batch just above a whole number is best.
+        """
+        m, n = rounds
+        batch = self._real_solve(rounds)[1] if m else 0.0
+        for whole in sorted({math.floor(batch), math.ceil(batch)}) if 1.0 <= batch <= _SMALL_BATCH else []:
+            near, found = m, batch
+            for _ in range(_CORRECTIONS):
+                near = max(math.floor(near * found / whole), 1)
+                found = self._real_solve((near, n))[1]
+            if found >= whole:
+                self.solve((near, n))
+
     def _real_value(self, rounds: tuple[int, int]) -> float:
         """The value at a pair of rounds with real batches; infinity where it does not fit."""
+        return self._real_solve(rounds)[0]
+
+    def _real_solve(self, rounds: tuple[int, int]) -> tuple[float, float]:
+        """The value at a pair of rounds with real batches, and the server's batch; infinity where it does not fit."""
         m, n = map(float, rounds)
         weight, phi, psi0, psi = coefficients(self.problem.criterion, m, n)
         point = self.warm._replace(**{name: getattr(self.warm, name).copy() for name in self.warm._fields})
         self.solves += 1
         if solve_fixed(self.problem, self.problem.batches, m, n, psi0, psi, point) != SOLVED:
-            return math.inf
-        return (phi + float(point.scalars[8])) / weight
+            return math.inf, 0.0
+        return (phi + float(point.scalars[8])) / weight, float(point.scalars[4])
 
     # ------------------------------------------------------------------ prices and plans
 

@@ -38,8 +38,9 @@ __all__ = [
     "solve_fixed",
 ]
 
-_ABOUT = 1e-3
-"""How well the time is spent where the energy that this saves is not what is minimised."""
+_EVEN, _UNUSED = 1e-2, 1e-3
+"""How evenly the stages' prices of time meet (FDMA), and the share of the time that may be left (TDMA), where the energy
+that more would save is not what is minimised."""
 
 SOLVED, ENERGY_SHORT, DELAY_SHORT, BATTERY_SHORT = 0, 1, 2, 3
 
@@ -205,9 +206,9 @@ def _all_at_most(problem: Problem, batches: Batches, m: float, n: float, point: 
     most = Batches(batches.server_high, batches.server_high, batches.high, batches.high, batches.span)
     span = max(span_for_most(problem, batches), batches.span)
     if problem.limits.tdma:
-        joules = tdma_split(problem, most, m, n, 0.0, 0.0, span, _ABOUT, point)
+        joules = tdma_split(problem, most, m, n, 0.0, 0.0, span, _UNUSED, point)
     else:
-        joules = fdma_split(problem, most, m, n, 0.0, 0.0, span, _ABOUT, point)
+        joules = fdma_split(problem, most, m, n, 0.0, 0.0, span, _EVEN, point)
     if joules > problem.limits.energy or _seconds(problem, m, n, point) > problem.limits.delay * (1.0 + 1e-12):
         return False
     point.scalars[6], point.scalars[7] = joules, _seconds(problem, m, n, point)
