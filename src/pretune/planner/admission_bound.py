@@ -2,8 +2,9 @@
 
 A node holds boxes for the rounds of both stages, for the span of a fine-tuning round, for the admitted weight and for
 the reach of the broadcast, and says of each device whether it is in, out or free. Any prices bound all subsets of a
-node (`kernels.admission`); good ones are found by a compass search from those of the node it was cut from. A node that
-no prices settle is cut where that promises most; one whose devices are all decided is planned.
+node (`kernels.admission`); good ones are found by a compass search from those of the node it was cut from. The same
+prices bound the node with one device forced in or out, and so decide most devices. A node that no prices settle is cut
+where that promises most; one whose devices are all decided is planned.
 """
 
 from __future__ import annotations
@@ -16,46 +17,30 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from pretune.physics.types import Floats
-from pretune.planner.admission_candidates import Candidates, shares_at
+from pretune.planner.admission_candidates import Candidates
 from pretune.planner.admission_fleet import Choice, Mask
-from pretune.planner.admission_node import Node, between, by_device, halves, most_pretraining, server_batch, server_pays
+from pretune.planner.admission_node import Node, by_device, cut, halves, most_pretraining, server_batch, server_pays
 from pretune.planner.infeasible import STAGES, fits_one_round
-from pretune.planner.kernels.admission import (
-    FREE,
-    IN,
-    OUT,
-    Cell,
-    Offer,
-    brackets,
-    offer_of,
-    subset_batches,
-    subset_bound,
-)
+from pretune.planner.kernels.admission import FREE, IN, OUT, Offer, Part, offered, prove, relaxed, subset_batches
 from pretune.planner.kernels.priced import Region
-from pretune.planner.kernels.rounds import coefficients
-from pretune.planner.problem import Problem
+from pretune.planner.kernels.rounds import TRAJECTORY
+from pretune.planner.problem import Devices, Problem
 from pretune.planner.search import Search
 from pretune.planner.whole import Decision
 
+_WIDE = 1.3
+_WORTHS = (0.03, 0.3, 1.0, 3.0)
 MOST_NODES = 20_000
 MOST_WORK = 2_000_000
 """Nodes to study, and nodes times devices: what ends a search that no tolerance ends."""
-_WIDE = 1.6
-"""Ratio of the ends of a side above which prices are also taken at its upper end, where they are gentler."""
-_COARSE = 1.0
-"""Sides wider than this (in the logarithm) are cut by width alone: what they lose says little."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What some prices prove of a node, and the point where the devices' shares were taken."""
+    """What some prices prove of a node: the prices are what a joule and a second cost, as `Node.prices`."""
 
     bound: float
     offer: Offer
-    mu: float
-    n: float
-    span: float
-    weight: float
     prices: tuple[float, float]
 
 
@@ -89,8 +74,10 @@ class SubsetSearch:
         """
         self.floor = pretrain_bound
         self.levels = np.unique(self.choice.down_s)
+        self.guess = np.zeros(len(self.choice))
         root = self._root()
         heap: list[tuple[float, int, Node]] = [] if root is None else [(root.bound, 0, root)]
+        self.heap = heap
         most = max(min(MOST_NODES, MOST_WORK // len(self.choice)), 200)
         count = 0
         while heap and heap[0][0] < self.target and self.nodes < most:
@@ -139,6 +126,14 @@ class SubsetSearch:
         nobody = np.zeros(len(choice), dtype=np.bool_)
         per_m = problem.server.cycles / problem.server.clock_max
         most_m = float(math.floor(min(limits.delay / per_m * (1.0 + 1e-9), 2.0**53)))
+        even = limits.energy / limits.delay
+        self.omegas = (1e-6 * even, 1e6 * even)
+        omega = even if leader is None else min(max(leader.omega, *self.omegas[:1]), self.omegas[1])
+        lam = 1.0 if leader is None or not leader.lam > 0.0 else leader.lam
+        worth = lam * (limits.energy + omega * limits.delay)
+        if problem.criterion[0] == TRAJECTORY:
+            # the budgets' worth at which more of all rounds, in proportion, brings nothing (math.md section 4)
+            worth = 2.0 * float(problem.criterion[1])
         return Node(
             bound=-math.inf,
             region=Region(
@@ -147,7 +142,8 @@ class SubsetSearch:
             weights=(choice.least_weight, 1.0),
             reach=(0, len(self.levels) - 1),
             state=np.zeros(len(choice)),
-            prices=(1.0, 1.0) if leader is None else (leader.lam, leader.omega),
+            prices=(worth, omega),
+            likely=nobody,
         )
 
     def _study(self, node: Node) -> list[Node]:
@@ -155,30 +151,40 @@ class SubsetSearch:
         tight = self._tightened(node)
         if tight is None:
             return []
-        node, problem, caps = tight
+        node, part, who = tight
         if not np.any(node.state == FREE):
             self._leaf(node.state == IN)
             return []
-        best = self._best_prices(node, problem, caps)
+        best = self._best_prices(node, part, who)
         if best.bound >= self.target:
             return []
-        mask, critical = self._relaxed(node, problem, caps, best)
+        node, decided = self._decided(node, part, who, best)
+        if decided:
+            return [node] if node.bound < self.target else []
+        region, cell = part.region, part.cell
+        point = (math.sqrt(region.n1 * region.n2), math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2))
+        chosen, critical = relaxed(part, best.offer, *point)
+        mask = np.zeros(len(self.choice), dtype=np.bool_)
+        mask[who[chosen]] = True
         self._try(mask)
-        node = replace(node, bound=max(node.bound, best.bound), prices=best.prices)
-        return self._cut(node, problem, caps, best, mask, critical)
+        node = replace(node, bound=max(node.bound, best.bound), prices=best.prices, likely=mask)
+        return self._cut(node, part, best, mask, int(who[critical]) if critical >= 0 else -1)
 
-    def _tightened(self, node: Node) -> tuple[Node, Problem, Floats] | None:
-        """The node without what its own limits rule out, its problem, and the largest batches; None if it is empty."""
+    def _tightened(self, node: Node) -> tuple[Node, Part, np.ndarray] | None:
+        """The node without what its own limits rule out, the devices that may be in, and who they are; None: empty."""
         choice = self.choice
         m1, m2, n1, n2, s1, s2 = node.region
-        far = choice.down_s > self.levels[node.reach[1]]
         inside = node.state == IN
-        limits = choice.limits(float(self.levels[node.reach[0]]))
+        first, last = node.reach
+        if inside.any():
+            first = max(first, int(np.searchsorted(self.levels, choice.down_s[inside].max())))
+        if first > last:
+            return None
+        far = choice.down_s > self.levels[last]
+        limits = choice.limits(float(self.levels[first]))
         problem = choice.problem._replace(limits=limits)
         up_s = float(choice.uploads[inside].sum())
         server, overhead = problem.server, limits.down_s + up_s
-        if np.any(far & inside):
-            return None
         s1 = max(s1, float(self.least[inside].max(initial=0.0)))
         per_m = server.cycles / server.clock_max
         s2 = min(s2, (limits.delay - m1 * per_m) / n1 - overhead)
@@ -198,7 +204,15 @@ class SubsetSearch:
         w2 = min(node.weights[1], float(choice.alpha[state != OUT].sum()) * (1.0 + 1e-12))
         if w2 < w1:
             return None
-        return replace(node, region=region, state=state, weights=(w1, w2)), problem, caps
+        node = replace(node, region=region, state=state, weights=(w1, w2), reach=(first, last))
+        who = np.flatnonzero(state != OUT)
+        small = problem._replace(
+            devices=Devices(*(column[who] for column in problem.devices)),
+            batches=problem.batches._replace(low=problem.batches.low[who], high=caps[who]),
+        )
+        most = server_batch(problem, region, inside)
+        part = Part(small, choice.alpha[who], inside[who], region, node.cell, most)
+        return node, part, who
 
     def _leaf(self, mask: Mask) -> None:
         """Plan the one subset that is left, at all rounds."""
@@ -213,45 +227,44 @@ class SubsetSearch:
 
     # ------------------------------------------------------------------ prices
 
-    def _priced(self, node: Node, problem: Problem, caps: Floats, prices: tuple[float, float], upper: bool) -> Study:
-        """What the prices of energy and time prove, with shares and a price of weight made for the node.
+    def _priced(self, node: Node, part: Part, who: np.ndarray, prices: tuple[float, float], middle: bool) -> Study:
+        """What prices prove: the worth of both budgets, and joules per second."""
+        worth, omega = prices
+        limits, cell = part.problem.limits, part.cell
+        lam = worth / (limits.energy + omega * limits.delay)
+        # who is in feels the span's middle; for who is out its far end is what could bring it in
+        least = np.maximum(self.least[who] * (1.0 + 1e-6), cell.s1)
+        spans = np.full(len(who), cell.s2)
+        if middle:
+            spans = np.where(node.likely[who] & (least < cell.s2), np.sqrt(least * cell.s2), cell.s2)
+        guess = self.guess[who]
+        offer = offered(part, lam, omega, spans, guess)
+        self.guess[who] = guess
+        return Study(bound=float(prove(part, offer, False)[0]), offer=offer, prices=prices)
 
-        They are made for the middle of the node, or (`upper`) for its longest span and largest weight.
-        """
-        choice, cell, region = self.choice, node.cell, node.region
-        n = math.sqrt(region.n1 * region.n2)
-        m = math.sqrt((region.m1 + 1.0) * (region.m2 + 1.0)) - 1.0
-        span = cell.s2 if upper else math.sqrt(cell.s1 * cell.s2)
-        weight = cell.w2 if upper else math.sqrt(cell.w1 * cell.w2)
-        high = np.where(node.state == OUT, 0.0, caps)
-        batches = problem.batches._replace(high=high)
-        shares, ratios = shares_at(choice, batches, *prices, (m, n), span, weight)
-        offer = offer_of(problem, *prices, shares, ratios)
-        study = Study(bound=-math.inf, offer=offer, mu=0.0, n=n, span=span, weight=weight, prices=prices)
-        cost, order = self._ranked(node, problem, caps, study)
-        mu = self._weight_price(node, cost, order, study)
-        most = server_batch(problem, region, node.state == IN)
-        bound, mu = subset_bound(problem, offer, region, cell, choice.alpha, node.state, caps, most, weight, mu, True)
-        return replace(study, bound=float(bound), mu=float(mu))
-
-    def _best_prices(self, node: Node, problem: Problem, caps: Floats) -> Study:
+    def _best_prices(self, node: Node, part: Part, who: np.ndarray) -> Study:
         """A compass search over the prices of energy and time, from the node's; ends where the node is settled."""
-        wide = node.cell.s2 > _WIDE * node.cell.s1 or node.cell.w2 > _WIDE * node.cell.w1
-
-        def study(prices: tuple[float, float]) -> Study:
-            found = self._priced(node, problem, caps, prices, False)
-            if wide and found.bound < self.target:
-                found = max(found, self._priced(node, problem, caps, prices, True), key=lambda one: one.bound)
-            return found
-
-        best = study(node.prices)
-        step = 4.0 if node.bound == -math.inf else 1.5
-        while step > 1.1 and best.bound < self.target:
-            lam, omega = best.prices
-            around = ((lam * step, omega), (lam / step, omega), (lam, omega * step), (lam, omega / step))
+        best, middle = self._priced(node, part, who, node.prices, True), True
+        if part.cell.s2 > _WIDE * part.cell.s1 and best.bound < self.target:
+            trial = self._priced(node, part, who, node.prices, False)
+            if trial.bound > best.bound:
+                best, middle = trial, False
+        flat = part.problem.criterion[0] == TRAJECTORY
+        scale = 2.0 * float(part.problem.criterion[1]) if flat else abs(self.candidates.value)
+        low, high = (1e-4 * scale, 1e3 * scale) if 0.0 < scale < math.inf else (0.0, math.inf)
+        if best.bound < self.target and not best.bound > 0.5 * self.target:
+            for worth in _WORTHS:
+                trial = self._priced(node, part, who, (min(worth * scale, 1e300), node.prices[1]), middle)
+                best = trial if trial.bound > best.bound else best
+        step = 4.0 if node.bound == -math.inf else 1.3
+        while step > 1.04 and best.bound < self.target:
+            worth, omega = best.prices
+            around = ((worth, omega * step), (worth, omega / step), (worth * step, omega), (worth / step, omega))
             before = best
             for prices in around:
-                trial = study(prices)
+                if not (low <= prices[0] <= high and self.omegas[0] <= prices[1] <= self.omegas[1]):
+                    continue
+                trial = self._priced(node, part, who, prices, middle)
                 if trial.bound > best.bound:
                     best = trial
                     if best.bound >= self.target:
@@ -260,39 +273,19 @@ class SubsetSearch:
                 step = step**0.5
         return best
 
-    def _ranked(self, node: Node, problem: Problem, caps: Floats, study: Study) -> tuple[Floats, list[int]]:
-        """What everyone costs at the study's point, and the free devices by what they cost per weight."""
-        cost = np.empty(len(self.choice))
-        psi = float(coefficients(problem.criterion, node.region.m1, study.n)[3])
-        brackets(problem, study.offer, caps, study.n, psi, 1.0 / study.weight**2, study.span, cost)
-        free = np.flatnonzero((node.state == FREE) & np.isfinite(cost))
-        order = free[np.argsort(cost[free] / self.choice.alpha[free], kind="stable")]
-        return cost, order.tolist()
-
-    def _weight_price(self, node: Node, cost: Floats, order: list[int], study: Study) -> float:
-        """The price of weight, per round, at which the devices that are worth it just reach the point's weight."""
-        alpha = self.choice.alpha
-        reached, price = float(alpha[node.state == IN].sum()), 0.0
-        for k in order:
-            if reached >= study.weight:
-                break
-            price = float(cost[k] / alpha[k])
-            reached += float(alpha[k])
-        return max(price, 1e-300) / study.n
-
-    def _relaxed(self, node: Node, problem: Problem, caps: Floats, study: Study) -> tuple[Mask, int]:
-        """The cheapest devices that reach the point's weight, and the last of them."""
-        _, order = self._ranked(node, problem, caps, study)
-        alpha = self.choice.alpha
-        mask = node.state == IN
-        reached, critical = float(alpha[mask].sum()), order[0] if order else -1
-        for k in order:
-            if reached >= study.weight * (1.0 - 1e-12) and mask.any():
-                break
-            mask[k] = True
-            reached += float(alpha[k])
-            critical = k
-        return mask, critical
+    def _decided(self, node: Node, part: Part, who: np.ndarray, best: Study) -> tuple[Node, bool]:
+        """The node with the devices decided that can't be in, or out, of anything good enough; whether there are any."""
+        _, inside, outside = prove(part, best.offer, True)
+        never, always = inside >= self.target, (outside >= self.target) & ~part.certain
+        node = replace(node, bound=max(node.bound, best.bound), prices=best.prices)
+        if np.any(never & (always | part.certain)):
+            return replace(node, bound=math.inf), True
+        if not np.any(never | always):
+            return node, False
+        state = node.state.copy()
+        state[who[never]] = OUT
+        state[who[always]] = IN
+        return replace(node, state=state), True
 
     def _try(self, mask: Mask) -> None:
         """Plan a subset that the relaxation likes, if it is new."""
@@ -302,45 +295,9 @@ class SubsetSearch:
 
     # ------------------------------------------------------------------ cuts
 
-    def _cut(self, node: Node, problem: Problem, caps: Floats, study: Study, mask: Mask, critical: int) -> list[Node]:
+    def _cut(self, node: Node, part: Part, study: Study, mask: Mask, critical: int) -> list[Node]:
         """Two halves of a node, of the side that loses most of the bound; or with and without a device."""
-        region, cell, alpha = node.region, node.cell, self.choice.alpha
-        m = between(region.m1, region.m2 + 1.0)
-        n = between(region.n1, region.n2 + 1.0)
-        s, w = math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2)
-
-        def bound(**ends: float) -> float:
-            rounds = region._replace(**{key: value for key, value in ends.items() if key[0] != "w"})
-            part = Cell(rounds.s1, rounds.s2, ends.get("w1", cell.w1), ends.get("w2", cell.w2))
-            most = server_batch(problem, rounds, node.state == IN)
-            given = (problem, study.offer, rounds, part, alpha, node.state, caps, most)
-            return float(subset_bound(*given, study.weight, study.mu, False)[0])
-
-        widths = {
-            "m": math.log((region.m2 + 1.0) / (region.m1 + 1.0)),
-            "n": math.log((region.n2 + 1.0) / (region.n1 + 1.0)),
-            "s": math.log(cell.s2 / cell.s1),
-            "w": math.log(cell.w2 / cell.w1),
-        }
-        widest = max(widths, key=lambda key: widths[key])
-        if widths[widest] > _COARSE:
-            return halves(widest, node, self.levels)
-        gains = {
-            "m": bound(m1=m, m2=m) - study.bound if region.m2 > region.m1 else 0.0,
-            "n": bound(n1=n, n2=n) - study.bound if region.n2 > region.n1 else 0.0,
-            "s": bound(s1=s, s2=s) - study.bound if widths["s"] > 1e-9 else 0.0,
-            "w": bound(w1=w, w2=w) - study.bound if widths["w"] > 1e-9 else 0.0,
-        }
-        first, last = node.reach
-        if last > first:
-            weight = float(coefficients(problem.criterion, m, study.n)[0])
-            per_down = study.offer.energy * self.choice.scenario.server.transmit_power_w + study.offer.delay
-            farther = float(self.choice.down_s[mask].max() - self.levels[first])
-            gains["reach"] = study.n * per_down * farther / weight
-        kind = max(gains, key=lambda key: gains[key])
-        if gains[kind] < 0.1 * (self.target - node.bound):
-            return by_device(node, critical, alpha)
-        return halves(kind, node, self.levels)
+        return cut(node, part, study.offer, self.target, self.levels, critical, self.choice.alpha)
 
 
 def planned_bound(

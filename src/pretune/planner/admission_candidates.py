@@ -321,7 +321,7 @@ def scan(choice: Choice, lam: float, omega: float, rounds: Rounds, near: Mask) -
             shares, ratios = shares_at(choice, batches, lam, omega, (m, n), span, weight)
             offer = offer_of(problem, lam, omega, shares, ratios)
             cost = np.empty(len(choice))
-            brackets(problem, offer, high, n, psi, 1.0 / weight**2, span, cost)
+            brackets(problem._replace(batches=batches), offer, n, psi / weight**2, span, cost)
             with np.errstate(divide="ignore", invalid="ignore"):
                 ideal = np.sqrt(psi * problem.devices.variance / (n * offer.samples)) / weight
                 noisy = psi * problem.devices.variance / weight**2 / np.clip(ideal, 1.0, np.maximum(high, 1.0))
@@ -357,12 +357,11 @@ def neighbours(choice: Choice, found: Found) -> Iterator[Mask]:
     psi = coefficients(problem.criterion, m, n)[3]
     high = subset_batches(problem, Region(m, m, n, n, found.span, found.span), 0.0)
     weight = float(alpha[found.mask].sum())
-    shares, ratios = shares_at(
-        choice, problem.batches._replace(high=high), found.lam, found.omega, (m, n), found.span, weight
-    )
+    batches = problem.batches._replace(high=high)
+    shares, ratios = shares_at(choice, batches, found.lam, found.omega, (m, n), found.span, weight)
     cost = np.empty(len(choice))
     offer = offer_of(problem, found.lam, found.omega, shares, ratios)
-    brackets(problem, offer, high, n, psi, 1.0 / weight**2, found.span, cost)
+    brackets(problem._replace(batches=batches), offer, n, psi / weight**2, found.span, cost)
     ratio = cost / alpha
     inside, outside = np.flatnonzero(found.mask), np.flatnonzero(~found.mask)
     dear = inside[np.argsort(-ratio[inside], kind="stable")][:_SWAPS]

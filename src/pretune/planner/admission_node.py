@@ -9,9 +9,16 @@ import numpy as np
 
 from pretune.physics.types import Floats
 from pretune.planner.admission_fleet import Mask
-from pretune.planner.kernels.admission import FREE, IN, OUT, Cell
+from pretune.planner.kernels.admission import FREE, IN, OUT, Cell, Offer, Part, prove
 from pretune.planner.kernels.priced import Region, most_server_batch
+from pretune.planner.kernels.rounds import TRAJECTORY
 from pretune.planner.problem import Devices, Problem
+
+
+COARSE = {"m": 1.0, "n": 1.0, "s": 1.0, "w": 0.3}
+"""Sides wider than this (in the logarithm) are cut by width alone: what they lose says little."""
+DEVICES = 0.5
+"""A device is decided where no side loses more than this share of what is missing without any of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +32,55 @@ class Node:
     """Which of the distinct broadcasts, nearest first, the farthest admitted device may need."""
     state: Floats
     prices: tuple[float, float]
-    """lambda per joule, and what a second is worth in joules."""
+    """What both budgets are worth together, and what a second is worth in joules."""
+    likely: Mask
+    """Who is in at the relaxation of the node it was cut from."""
 
     @property
     def cell(self) -> Cell:
         """Span and weight, as the kernels take them."""
         return Cell(self.region.s1, self.region.s2, *self.weights)
+
+
+def cut(
+    node: Node, part: Part, offer: Offer, target: float, levels: Floats, critical: int, alpha: Floats
+) -> list[Node]:
+    """Two halves of a node, of the side that loses most of the bound; or with and without a device."""
+    region, cell = part.region, part.cell
+    flat = part.problem.criterion[0] == TRAJECTORY
+    widths = {
+        "m": 0.0 if flat else math.log((region.m2 + 1.0) / (region.m1 + 1.0)),
+        "n": 0.0 if flat else math.log((region.n2 + 1.0) / (region.n1 + 1.0)),
+        "s": math.log(cell.s2 / cell.s1),
+        "w": math.log(cell.w2 / cell.w1),
+    }
+    scaled = {key: width / COARSE[key] for key, width in widths.items()}
+    widest = max(scaled, key=lambda key: scaled[key])
+    if scaled[widest] > 1.0:
+        return halves(widest, node, levels)
+    m, n = between(region.m1, region.m2 + 1.0), between(region.n1, region.n2 + 1.0)
+    s, w = math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2)
+    thin = part._replace(region=region._replace(m1=m, m2=m, n1=n, n2=n), cell=Cell(s, s, w, w))
+    point = float(prove(thin, offer, False)[0])
+    only = {
+        "m": thin._replace(region=thin.region._replace(m1=region.m1, m2=region.m2)),
+        "n": thin._replace(region=thin.region._replace(n1=region.n1, n2=region.n2)),
+        "s": thin._replace(cell=thin.cell._replace(s1=cell.s1, s2=cell.s2)),
+        "w": thin._replace(cell=thin.cell._replace(w1=cell.w1, w2=cell.w2)),
+    }
+    wide = {"m": region.m2 > region.m1, "n": region.n2 > region.n1, "s": widths["s"] > 1e-9, "w": widths["w"] > 1e-9}
+    losses = {key: point - float(prove(only[key], offer, False)[0]) if wide[key] else 0.0 for key in only}
+    first, last = node.reach
+    if last > first:
+        limits = part.problem.limits
+        far = math.sqrt(float(levels[last]) * limits.down_s)
+        nearer = limits._replace(down_s=far, down_j=limits.down_j / limits.down_s * far)
+        farther = thin._replace(problem=part.problem._replace(limits=nearer))
+        losses["reach"] = float(prove(farther, offer, False)[0]) - point
+    kind = max(losses, key=lambda key: losses[key])
+    if losses[kind] < DEVICES * (target - point) or losses[kind] <= 0.0:
+        return by_device(node, critical, alpha)
+    return halves(kind, node, levels)
 
 
 def by_device(node: Node, critical: int, alpha: Floats) -> list[Node]:
