@@ -19,7 +19,7 @@ import numpy as np
 from pretune.physics.types import Floats
 from pretune.planner.admission_candidates import Candidates
 from pretune.planner.admission_fleet import Choice, Mask
-from pretune.planner.admission_node import Node, by_device, cut, halves, most_pretraining, server_batch, server_pays
+from pretune.planner.admission_node import Node, between, by_device, cut, halves, most_pretraining, server_batch, server_pays
 from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.kernels.admission import FREE, IN, OUT, Offer, Part, offered, prove, relaxed, subset_batches
 from pretune.planner.kernels.priced import Region
@@ -29,6 +29,8 @@ from pretune.planner.search import Search
 from pretune.planner.whole import Decision
 
 _WIDE = 1.3
+_MOST_TRIALS, _TRIALS = 60, 10
+_TRYING = 0.3
 _WORTHS = (0.03, 0.3, 1.0, 3.0)
 MOST_NODES = 20_000
 MOST_WORK = 2_000_000
@@ -57,6 +59,8 @@ class SubsetSearch:
     proven: float = -math.inf
     nodes: int = 0
     late: bool = False
+    _began: float = 0.0
+    _tries: float = 0.0
     _planned: set[bytes] = field(default_factory=set)
 
     @property
@@ -72,6 +76,7 @@ class SubsetSearch:
 
         `pretrain_bound` bounds the plans that do not fine-tune.
         """
+        self._began = time.monotonic()
         self.floor = pretrain_bound
         self.levels = np.unique(self.choice.down_s)
         self.guess = np.zeros(len(self.choice))
@@ -166,7 +171,7 @@ class SubsetSearch:
         chosen, critical = relaxed(part, best.offer, *point)
         mask = np.zeros(len(self.choice), dtype=np.bool_)
         mask[who[chosen]] = True
-        self._try(mask)
+        self._try(mask, (int(between(region.m1, region.m2 + 1.0)), int(point[0])))
         node = replace(node, bound=max(node.bound, best.bound), prices=best.prices, likely=mask)
         return self._cut(node, part, best, mask, int(who[critical]) if critical >= 0 else -1)
 
@@ -256,21 +261,23 @@ class SubsetSearch:
             for worth in _WORTHS:
                 trial = self._priced(node, part, who, (min(worth * scale, 1e300), node.prices[1]), middle)
                 best = trial if trial.bound > best.bound else best
-        step = 4.0 if node.bound == -math.inf else 1.3
-        while step > 1.04 and best.bound < self.target:
+        # prices that prove little are not worth polishing before the node is cut
+        left = _MOST_TRIALS if node.bound == -math.inf else _TRIALS if best.bound > 0.7 * self.target else _TRIALS // 2
+        step, way = (4.0 if node.bound == -math.inf else 1.3), 0
+        failed = 0
+        while step > 1.04 and best.bound < self.target and left > 0:
             worth, omega = best.prices
             around = ((worth, omega * step), (worth, omega / step), (worth * step, omega), (worth / step, omega))
-            before = best
-            for prices in around:
-                if not (low <= prices[0] <= high and self.omegas[0] <= prices[1] <= self.omegas[1]):
-                    continue
-                trial = self._priced(node, part, who, prices, middle)
+            prices = around[way]
+            if low <= prices[0] <= high and self.omegas[0] <= prices[1] <= self.omegas[1]:
+                trial, left = self._priced(node, part, who, prices, middle), left - 1
                 if trial.bound > best.bound:
-                    best = trial
-                    if best.bound >= self.target:
-                        return best
-            if best is before:
-                step = step**0.5
+                    best, failed = trial, 0
+                    step = min(step * 1.3, 8.0)
+                    continue
+            way, failed = (way + 1) % 4, failed + 1
+            if failed == 4:
+                step, failed = step**0.5, 0
         return best
 
     def _decided(self, node: Node, part: Part, who: np.ndarray, best: Study) -> tuple[Node, bool]:
@@ -287,11 +294,20 @@ class SubsetSearch:
         state[who[always]] = IN
         return replace(node, state=state), True
 
-    def _try(self, mask: Mask) -> None:
-        """Plan a subset that the relaxation likes, if it is new."""
-        leader = self.candidates.leader
-        if leader is not None and mask.tobytes() not in self.candidates.tried and self.choice.allows(mask):
-            self.candidates.improve(mask, leader.rounds, step=1.1, patience=0.02)
+    def _try(self, mask: Mask, near: tuple[int, int]) -> None:
+        """Plan a subset that the relaxation likes, if it is new; start near its rounds, or the leader's if better."""
+        began = time.monotonic()
+        leader, candidates = self.candidates.leader, self.candidates
+        if mask.tobytes() in candidates.tried or not self.choice.allows(mask):
+            return
+        if self._tries > _TRYING * (began - self._began) + 0.1:
+            return
+        starts = (near,) if leader is None else (near, leader.rounds)
+        candidates.improve(mask, *starts, patience=0.5)
+        if candidates.leader is not leader and candidates.leader is not None:
+            candidates.search(candidates.leader.mask)
+            candidates.chase()
+        self._tries += time.monotonic() - began
 
     # ------------------------------------------------------------------ cuts
 

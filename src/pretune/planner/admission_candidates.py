@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 
 from pretune.physics.types import Floats
 from pretune.planner.admission_fleet import Choice, Mask
+from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.kernels.admission import brackets, offer_of, subset_batches
 from pretune.planner.kernels.fixed import SOLVED, Point, new_point, solve_fixed
 from pretune.planner.kernels.fleet import least_device_span, round_at
 from pretune.planner.kernels.priced import Region, price
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.problem import Batches, Devices, Problem
+from pretune.planner.search import Search
 from pretune.planner.whole import Decision, round_batches
 
 _SPANS = 28
 """Spans that a scan at given prices tries."""
-_SHARES = (0.0, 0.003, 0.03, 0.15, 0.4, 0.7, 1.0)
-"""Shares of the most rounds of either stage, for a coarse grid."""
-_MOST_ROUNDS = 10**12
+_NEAR = 3e-3
+"""Relative gap at which the rounds of a subset count as good enough."""
 _SCANS = 8
 _SWAPS = 6
 """Devices of either kind that a round of swaps tries."""
@@ -85,54 +86,39 @@ class Candidates:
         return True
 
     def search(self, mask: Mask) -> None:
-        """Look for the best rounds of a subset, from the best of a coarse grid of rounds."""
-        if not self.choice.allows(mask):
-            return
-        problem = self.choice.subset(mask)
-        point = new_point(int(mask.sum()))
-        most = (_most_rounds(problem, 0), _most_rounds(problem, 1))
-        if most[1] == 0:
-            return
-        starts = {(round(a * most[0]), max(round(b * most[1]), 1)) for a in _SHARES for b in _SHARES if a + b <= 1.0}
-        values = {rounds: value_at(problem, rounds, point) for rounds in sorted(starts)}
-        start = min(values, key=lambda rounds: (values[rounds], rounds))
-        if math.isfinite(values[start]):
+        """Look for the best rounds of a subset, wherever they are."""
+        if self.choice.allows(mask) and not self.late:
             self.tried.pop(mask.tobytes(), None)
-            self.improve(mask, start)
+            self.improve(mask, patience=math.inf)
 
-    def improve(self, mask: Mask, start: Rounds, step: float = 1.25, patience: float = 0.5) -> Found | None:
-        """The best rounds of a subset near `start`, by compass search with real batches; then with whole ones.
+    def improve(self, mask: Mask, *starts: Rounds, patience: float = 0.5) -> Found | None:
+        """The best rounds of a subset with real batches, looked for from `starts` on; then with whole ones.
 
-        The search begins with a factor of `step`. A subset that is worse than the leader by more than the share
-        `patience` to start with is not pursued.
+        A subset that is worse than the leader by more than the share `patience` at all the starts is not pursued.
         """
         key = mask.tobytes()
         if key in self.tried or not self.choice.allows(mask):
             return self.tried.get(key)
         problem = self.choice.subset(mask)
-        point = new_point(int(mask.sum()))
-        values: dict[Rounds, float] = {}
-
-        def value(rounds: Rounds) -> float:
-            if rounds not in values:
-                values[rounds] = value_at(problem, rounds, point)
-            return values[rounds]
-
-        rounds = start
-        while not math.isfinite(value(rounds)) and max(rounds) > 1:
-            rounds = (rounds[0] // 2, max(rounds[1] // 2, 1))
         found = None
-        hopeless = self.leader is not None and value(rounds) > (1.0 + patience) * self.leader.value
-        if math.isfinite(value(rounds)):
-            while step > 1.004 and not (hopeless or self.late):
-                best = min(_around(rounds, step), key=value)
-                if value(best) < value(rounds):
-                    rounds = best
-                else:
-                    step = step**0.4
-            found = self._settle(mask, problem, rounds)
+        if self._hopeful(problem, starts, patience):
+            for begin in (starts, ()):
+                search = Search(problem, _NEAR, self.deadline, starts=begin, only_real=True)
+                search.run()
+                if math.isfinite(search.real[0]):
+                    break
+            if math.isfinite(search.real[0]) and search.real[1][1] > 0:
+                found = self._settle(mask, problem, search.real[1])
         self.tried[key] = found
         return found
+
+    def _hopeful(self, problem: Problem, starts: tuple[Rounds, ...], patience: float) -> bool:
+        """Whether a subset fits at all and is good enough at one of the rounds."""
+        if self.leader is None or patience == math.inf:
+            return fits_one_round(problem, STAGES[1])
+        point = new_point(problem.devices.cycles.size)
+        most = (1.0 + patience) * self.leader.value
+        return any(value_at(problem, rounds, point) <= most for rounds in starts)
 
     def _settle(self, mask: Mask, problem: Problem, rounds: Rounds) -> Found:
         """Prices and whole batches at the rounds."""
@@ -214,10 +200,7 @@ class Candidates:
             if leader is None:
                 return
             for mask in neighbours(self.choice, leader):
-                if len(self.choice) <= _SMALL:
-                    self.improve(mask, leader.rounds, step=1.25, patience=0.2)
-                else:
-                    self.improve(mask, leader.rounds, step=1.02, patience=0.0)
+                self.improve(mask, leader.rounds, patience=0.2 if len(self.choice) <= _SMALL else 0.0)
                 left -= 1
                 if left <= 0 or self.late:
                     return
@@ -225,44 +208,10 @@ class Candidates:
                 return
 
 
-def _around(rounds: Rounds, step: float) -> list[Rounds]:
-    """Rounds a factor of `step` up, down or across in the rounds of both stages, with fine-tuning."""
-    back = 1.0 / step
-    ways = ((step, 1.0), (back, 1.0), (1.0, step), (1.0, back), (step, back), (back, step))
-    return sorted({(_scaled(rounds[0], f), max(_scaled(rounds[1], g), 1)) for f, g in ways})
-
-
-def _scaled(rounds: int, factor: float) -> int:
-    """`rounds` times `factor`, at least one away when the factor is not one (and at least 0)."""
-    if factor == 1.0:
-        return rounds
-    nearest = round(rounds * factor)
-    if nearest == rounds:
-        nearest += 1 if factor > 1.0 else -1
-    return max(nearest, 0)
-
-
 def _sizes(count: int) -> list[int]:
     """1, 2, 4, ... and about three quarters of each, up to one below the whole fleet."""
     sizes = {2**i for i in range(count.bit_length())} | {3 * 2**i for i in range(count.bit_length())}
     return sorted(size for size in sizes | {count - 1} if 0 < size < count)
-
-
-def _most_rounds(problem: Problem, stage: int) -> int:
-    """The most rounds of one stage alone that fit the budgets."""
-
-    def fits(rounds: int) -> bool:
-        m, n = (float(rounds), 0.0) if stage == 0 else (0.0, float(rounds))
-        return bool(solve_fixed(problem, problem.batches, m, n, 0.0, 0.0, point) == SOLVED)
-
-    point = new_point(problem.devices.cycles.size)
-    low, high = 0, 1
-    while high < _MOST_ROUNDS and fits(high):
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
 
 
 def value_at(problem: Problem, rounds: Rounds, point: Point) -> float:
