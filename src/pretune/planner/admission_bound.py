@@ -19,7 +19,18 @@ import numpy as np
 from pretune.physics.types import Floats
 from pretune.planner.admission_candidates import Candidates
 from pretune.planner.admission_fleet import Choice, Mask
-from pretune.planner.admission_node import Node, between, by_device, cut, halves, most_pretraining, server_batch, server_pays
+from pretune.planner.admission_node import (
+    DEVICES,
+    Node,
+    between,
+    by_device,
+    halves,
+    losses_of,
+    most_pretraining,
+    server_batch,
+    server_pays,
+    widest,
+)
 from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.kernels.admission import FREE, IN, OUT, Offer, Part, offered, prove, relaxed, subset_batches
 from pretune.planner.kernels.priced import Region
@@ -29,9 +40,10 @@ from pretune.planner.search import Search
 from pretune.planner.whole import Decision
 
 _WIDE = 1.3
-_MOST_TRIALS, _TRIALS = 60, 10
+_POLISH = 3.0
+_MOST_TRIALS, _TRIALS = 60, 12
 _TRYING = 0.3
-_WORTHS = (0.03, 0.3, 1.0, 3.0)
+_WORTHS = (0.03, 0.3, 1.0)
 MOST_NODES = 20_000
 MOST_WORK = 2_000_000
 """Nodes to study, and nodes times devices: what ends a search that no tolerance ends."""
@@ -160,20 +172,32 @@ class SubsetSearch:
         if not np.any(node.state == FREE):
             self._leaf(node.state == IN)
             return []
-        best = self._best_prices(node, part, who)
+        best, middle = self._first_prices(node, part, who)
         if best.bound >= self.target:
             return []
+        side = widest(node, part)
+        point, losses = (-math.inf, {}) if side else losses_of(node, part, best.offer, self.levels)
+        if node.bound == -math.inf or (not side and max(losses.values(), default=0.0) < _POLISH * (self.target - point)):
+            # better prices may be worth more than a cut
+            best = self._best_prices(node, part, who, best, middle)
+            if best.bound >= self.target:
+                return []
+            if not side:
+                point, losses = losses_of(node, part, best.offer, self.levels)
         node, decided = self._decided(node, part, who, best)
         if decided:
             return [node] if node.bound < self.target else []
         region, cell = part.region, part.cell
-        point = (math.sqrt(region.n1 * region.n2), math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2))
-        chosen, critical = relaxed(part, best.offer, *point)
+        at = (math.sqrt(region.n1 * region.n2), math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2))
+        chosen, critical = relaxed(part, best.offer, *at)
         mask = np.zeros(len(self.choice), dtype=np.bool_)
         mask[who[chosen]] = True
-        self._try(mask, (int(between(region.m1, region.m2 + 1.0)), int(point[0])))
+        self._try(mask, int(at[0]))
         node = replace(node, bound=max(node.bound, best.bound), prices=best.prices, likely=mask)
-        return self._cut(node, part, best, mask, int(who[critical]) if critical >= 0 else -1)
+        side = side or max(losses, key=lambda key: losses[key], default="")
+        if side not in losses or losses[side] > max(DEVICES * (self.target - point), 0.0):
+            return halves(side, node, self.levels)
+        return by_device(node, int(who[critical]) if critical >= 0 else -1, self.choice.alpha)
 
     def _tightened(self, node: Node) -> tuple[Node, Part, np.ndarray] | None:
         """The node without what its own limits rule out, the devices that may be in, and who they are; None: empty."""
@@ -247,20 +271,34 @@ class SubsetSearch:
         self.guess[who] = guess
         return Study(bound=float(prove(part, offer, False)[0]), offer=offer, prices=prices)
 
-    def _best_prices(self, node: Node, part: Part, who: np.ndarray) -> Study:
-        """A compass search over the prices of energy and time, from the node's; ends where the node is settled."""
+    def _first_prices(self, node: Node, part: Part, who: np.ndarray) -> tuple[Study, bool]:
+        """What the prices of the node it was cut from prove, and whether the spans' middle is the place for shares."""
         best, middle = self._priced(node, part, who, node.prices, True), True
         if part.cell.s2 > _WIDE * part.cell.s1 and best.bound < self.target:
             trial = self._priced(node, part, who, node.prices, False)
             if trial.bound > best.bound:
                 best, middle = trial, False
-        flat = part.problem.criterion[0] == TRAJECTORY
-        scale = 2.0 * float(part.problem.criterion[1]) if flat else abs(self.candidates.value)
-        low, high = (1e-4 * scale, 1e3 * scale) if 0.0 < scale < math.inf else (0.0, math.inf)
-        if best.bound < self.target and not best.bound > 0.5 * self.target:
-            for worth in _WORTHS:
-                trial = self._priced(node, part, who, (min(worth * scale, 1e300), node.prices[1]), middle)
-                best = trial if trial.bound > best.bound else best
+        if best.bound >= self.target:
+            return best, middle
+        fresh = [(self._scale(part, worth), node.prices[1]) for worth in _WORTHS]
+        limits, leader = part.problem.limits, self.candidates.leader
+        if leader is not None and leader.lam > 0.0:
+            omega = min(max(leader.omega, self.omegas[0]), self.omegas[1])
+            worth = leader.lam * (limits.energy + omega * limits.delay)
+            fresh.append((min(max(worth, self._scale(part, 1e-4)), self._scale(part, 1e3)), omega))
+        for prices in fresh:
+            trial = self._priced(node, part, who, prices, middle)
+            best = trial if trial.bound > best.bound else best
+        return best, middle
+
+    def _scale(self, part: Part, factor: float) -> float:
+        """So many times what both budgets may be worth: trajectory, what makes more rounds bring nothing."""
+        c, value = part.problem.criterion, abs(self.candidates.value)
+        return factor * (2.0 * float(c[1]) if c[0] == TRAJECTORY else value if 0.0 < value < math.inf else 1.0)
+
+    def _best_prices(self, node: Node, part: Part, who: np.ndarray, best: Study, middle: bool) -> Study:
+        """A compass search over the prices of energy and time, from the best known; ends where the node is settled."""
+        low, high = self._scale(part, 1e-4), self._scale(part, 1e3)
         # prices that prove little are not worth polishing before the node is cut
         left = _MOST_TRIALS if node.bound == -math.inf else _TRIALS if best.bound > 0.7 * self.target else _TRIALS // 2
         step, way = (4.0 if node.bound == -math.inf else 1.3), 0
@@ -294,26 +332,20 @@ class SubsetSearch:
         state[who[always]] = IN
         return replace(node, state=state), True
 
-    def _try(self, mask: Mask, near: tuple[int, int]) -> None:
-        """Plan a subset that the relaxation likes, if it is new; start near its rounds, or the leader's if better."""
+    def _try(self, mask: Mask, rounds: int) -> None:
+        """Plan a subset that the relaxation likes, if it is new; looked for near so many fine-tuning rounds."""
         began = time.monotonic()
         leader, candidates = self.candidates.leader, self.candidates
         if mask.tobytes() in candidates.tried or not self.choice.allows(mask):
             return
         if self._tries > _TRYING * (began - self._began) + 0.1:
             return
-        starts = (near,) if leader is None else (near, leader.rounds)
+        starts = () if leader is None else (leader.rounds, (leader.rounds[0], rounds))
         candidates.improve(mask, *starts, patience=0.5)
         if candidates.leader is not leader and candidates.leader is not None:
             candidates.search(candidates.leader.mask)
             candidates.chase()
         self._tries += time.monotonic() - began
-
-    # ------------------------------------------------------------------ cuts
-
-    def _cut(self, node: Node, part: Part, study: Study, mask: Mask, critical: int) -> list[Node]:
-        """Two halves of a node, of the side that loses most of the bound; or with and without a device."""
-        return cut(node, part, study.offer, self.target, self.levels, critical, self.choice.alpha)
 
 
 def planned_bound(

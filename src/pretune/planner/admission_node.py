@@ -15,7 +15,7 @@ from pretune.planner.kernels.rounds import TRAJECTORY
 from pretune.planner.problem import Devices, Problem
 
 
-COARSE = {"m": 1.0, "n": 1.0, "s": 1.0, "w": 0.3}
+COARSE = {"n": 1.0, "s": 1.0, "w": 0.3}
 """Sides wider than this (in the logarithm) are cut by width alone: what they lose says little."""
 DEVICES = 0.5
 """A device is decided where no side loses more than this share of what is missing without any of them."""
@@ -42,45 +42,50 @@ class Node:
         return Cell(self.region.s1, self.region.s2, *self.weights)
 
 
-def cut(
-    node: Node, part: Part, offer: Offer, target: float, levels: Floats, critical: int, alpha: Floats
-) -> list[Node]:
-    """Two halves of a node, of the side that loses most of the bound; or with and without a device."""
+def widest(node: Node, part: Part) -> str | None:
+    """The side that is so wide that it has to be cut whatever it loses, if there is one."""
     region, cell = part.region, part.cell
     flat = part.problem.criterion[0] == TRAJECTORY
     widths = {
-        "m": 0.0 if flat else math.log((region.m2 + 1.0) / (region.m1 + 1.0)),
         "n": 0.0 if flat else math.log((region.n2 + 1.0) / (region.n1 + 1.0)),
         "s": math.log(cell.s2 / cell.s1),
         "w": math.log(cell.w2 / cell.w1),
     }
     scaled = {key: width / COARSE[key] for key, width in widths.items()}
-    widest = max(scaled, key=lambda key: scaled[key])
-    if scaled[widest] > 1.0:
-        return halves(widest, node, levels)
-    m, n = between(region.m1, region.m2 + 1.0), between(region.n1, region.n2 + 1.0)
+    side = max(scaled, key=lambda key: scaled[key])
+    return side if scaled[side] > 1.0 else None
+
+
+def losses_of(node: Node, part: Part, offer: Offer, levels: Floats) -> tuple[float, dict[str, float]]:
+    """The bound at the node's middle, and how much of it each side loses."""
+    region, cell = part.region, part.cell
+    n = between(region.n1, region.n2 + 1.0)
     s, w = math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2)
-    thin = part._replace(region=region._replace(m1=m, m2=m, n1=n, n2=n), cell=Cell(s, s, w, w))
+    thin = part._replace(region=region._replace(n1=n, n2=n), cell=Cell(s, s, w, w))
+    trajectory = part.problem.criterion[0] == TRAJECTORY
+    if trajectory:
+        # else the bound cuts the pre-training rounds itself
+        m = between(region.m1, region.m2 + 1.0)
+        thin = thin._replace(region=thin.region._replace(m1=m, m2=m))
     point = float(prove(thin, offer, False)[0])
-    only = {
-        "m": thin._replace(region=thin.region._replace(m1=region.m1, m2=region.m2)),
-        "n": thin._replace(region=thin.region._replace(n1=region.n1, n2=region.n2)),
-        "s": thin._replace(cell=thin.cell._replace(s1=cell.s1, s2=cell.s2)),
-        "w": thin._replace(cell=thin.cell._replace(w1=cell.w1, w2=cell.w2)),
-    }
-    wide = {"m": region.m2 > region.m1, "n": region.n2 > region.n1, "s": widths["s"] > 1e-9, "w": widths["w"] > 1e-9}
-    losses = {key: point - float(prove(only[key], offer, False)[0]) if wide[key] else 0.0 for key in only}
+    only: dict[str, Part] = {}
+    if trajectory and region.m2 > region.m1:
+        only["m"] = thin._replace(region=thin.region._replace(m1=region.m1, m2=region.m2))
+    if region.n2 > region.n1:
+        only["n"] = thin._replace(region=thin.region._replace(n1=region.n1, n2=region.n2))
+    if cell.s2 > cell.s1 * (1.0 + 1e-9):
+        only["s"] = thin._replace(cell=thin.cell._replace(s1=cell.s1, s2=cell.s2))
+    if cell.w2 > cell.w1 * (1.0 + 1e-9):
+        only["w"] = thin._replace(cell=thin.cell._replace(w1=cell.w1, w2=cell.w2))
+    losses = {key: point - float(prove(one, offer, False)[0]) for key, one in only.items()}
     first, last = node.reach
     if last > first:
         limits = part.problem.limits
         far = math.sqrt(float(levels[last]) * limits.down_s)
-        nearer = limits._replace(down_s=far, down_j=limits.down_j / limits.down_s * far)
-        farther = thin._replace(problem=part.problem._replace(limits=nearer))
-        losses["reach"] = float(prove(farther, offer, False)[0]) - point
-    kind = max(losses, key=lambda key: losses[key])
-    if losses[kind] < DEVICES * (target - point) or losses[kind] <= 0.0:
-        return by_device(node, critical, alpha)
-    return halves(kind, node, levels)
+        farther = limits._replace(down_s=far, down_j=limits.down_j / limits.down_s * far)
+        losses["reach"] = float(prove(thin._replace(problem=part.problem._replace(limits=farther)), offer, False)[0])
+        losses["reach"] -= point
+    return point, losses
 
 
 def by_device(node: Node, critical: int, alpha: Floats) -> list[Node]:

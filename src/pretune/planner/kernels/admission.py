@@ -34,6 +34,8 @@ from pretune.planner.kernels.scalar import TINY, clock_at, sample_cost, upload_e
 from pretune.planner.problem import Devices, Problem
 
 OUT, FREE, IN = -1.0, 0.0, 1.0
+_STRIP = 1.15
+"""Ratio of the ends of a strip of pre-training rounds."""
 
 
 class Offer(NamedTuple):
@@ -250,43 +252,70 @@ def rounds_bound(problem: Problem, offer: Offer, region: Region, most: float, bi
     Assumes ``n1 >= 1``.
 
     trajectory: numerator and weight are linear in either stage's rounds (or concave), their quotient is least at a
-    corner. final: phi is replaced by its tangent plane (it is convex where the gap exceeds the floor that the shift
-    leaves), or else by its least corner value.
+    corner. final: the pre-training rounds are cut into strips, since they cost no work per device; in each, phi is
+    replaced by its tangent plane (it is convex where the gap exceeds the floor that the shift leaves), or by its
+    least corner value, whichever proves more.
     """
-    c = problem.criterion
+    c, batches = problem.criterion, problem.batches
     m1, m2, n1, n2 = region.m1, region.m2, region.n1, region.n2
     budget = offer.energy * problem.limits.energy + offer.delay * problem.limits.delay
     least = np.full(bill1.size, math.inf)
-    if m1 > 0.0 and most < problem.batches.server_low:
+    if m1 > 0.0 and most < batches.server_low:
         return least
-    most = max(most, problem.batches.server_low)
-    plane = c[0] != TRAJECTORY and not (m1 == m2 and n1 == n2)
-    flat = plane and c[1] >= c[2] and c[5] > -50.0 and c[6] > -50.0
-    m0, n0 = 0.5 * (m1 + m2), 0.5 * (n1 + n2)
-    keep1 = math.exp(c[6] * n0) if flat else 0.0
-    both = math.exp(c[5] * m0) * keep1 * (c[1] - c[2]) if flat else 0.0
-    middle = both + keep1 * c[2]
-    least_phi = math.inf
-    if plane:
+    most = max(most, batches.server_low)
+    if c[0] == TRAJECTORY:
         for i in range(4):
-            phi = coefficients(c, m2 if i & 1 else m1, n2 if i & 2 else n1)[1]
-            least_phi = min(least_phi, phi)
-    under = np.full(bill1.size, math.inf) if flat else least
-    for i in range(4):
-        m, n = m2 if i & 1 else m1, n2 if i & 2 else n1
-        weight, phi, psi0, _ = coefficients(c, m, n)
-        if c[0] != TRAJECTORY:
-            # the server's bill falls with the fine-tuning rounds: take it at the last
-            psi0 = coefficients(c, m, n2)[2]
-        server = cheapest(psi0, m * offer.server_cost, problem.batches.server_low, most) if m > 0.0 else 0.0
-        fixed = server - budget
-        tangent = middle + c[5] * both * (m - m0) + c[6] * middle * (n - n0)
-        for r in range(least.size):
-            rest = fixed + (bill2[r] if i & 2 else bill1[r])
-            least[r] = min(least[r], (rest + (least_phi if plane else phi)) / weight)
-            if flat:
-                under[r] = min(under[r], (rest + tangent) / weight)
-    return np.maximum(least, under)
+            m, n = m2 if i & 1 else m1, n2 if i & 2 else n1
+            weight, phi, psi0, _ = coefficients(c, m, n)
+            server = cheapest(psi0, m * offer.server_cost, batches.server_low, most) if m > 0.0 else 0.0
+            for r in range(least.size):
+                bill = bill2[r] if i & 2 else bill1[r]
+                least[r] = min(least[r], (phi + server + bill - budget) / weight)
+        return least
+    lowest1, lowest2 = math.inf, math.inf
+    left = m1
+    while True:
+        right = min(m2, math.floor((left + 1.0) * _STRIP) - 1.0)
+        if right < left or left * c[5] < -40.0:
+            # the last strip: beyond it the gap is gone, and more rounds only cost more
+            right = max(left, m2) if left * c[5] < -40.0 else left
+        low1, low2 = _strip(problem, offer, Region(left, right, n1, n2, 0.0, 0.0), most, bill1[0], bill2[0])
+        lowest1, lowest2 = min(lowest1, low1), min(lowest2, low2)
+        if right >= m2:
+            break
+        left = right + 1.0
+    for r in range(least.size):
+        least[r] = min(lowest1 + bill1[r], lowest2 + bill2[r]) - budget
+    return least
+
+
+@njit(cache=True, error_model="numpy")
+def _strip(
+    problem: Problem, offer: Offer, region: Region, most: float, bill1: float, bill2: float
+) -> tuple[float, float]:
+    """final: the least of phi and the server's bill in a strip, to go with the bills of its first and last rounds."""
+    c, batches = problem.criterion, problem.batches
+    m1, m2, n1, n2 = region.m1, region.m2, region.n1, region.n2
+    # the server's bill falls with the fine-tuning rounds: take it at the last
+    psi1, psi2 = coefficients(c, m1, n2)[2], coefficients(c, m2, n2)[2]
+    server1 = cheapest(psi1, m1 * offer.server_cost, batches.server_low, most) if m1 > 0.0 else 0.0
+    server2 = cheapest(psi2, m2 * offer.server_cost, batches.server_low, most) if m2 > 0.0 else 0.0
+    phi11, phi12 = coefficients(c, m1, n1)[1], coefficients(c, m1, n2)[1]
+    phi21, phi22 = coefficients(c, m2, n1)[1], coefficients(c, m2, n2)[1]
+    if m1 == m2 and n1 == n2:
+        return phi11 + server1, phi11 + server1
+    flat = min(phi11, phi12, phi21, phi22) + min(server1, server2)
+    if not (c[1] >= c[2] and c[5] > -50.0 and c[6] > -50.0):
+        return flat, flat
+    m0, n0 = 0.5 * (m1 + m2), 0.5 * (n1 + n2)
+    keep1 = math.exp(c[6] * n0)
+    both = math.exp(c[5] * m0) * keep1 * (c[1] - c[2])
+    middle = both + keep1 * c[2]
+    along = min(server1 + c[5] * both * (m1 - m0), server2 + c[5] * both * (m2 - m0))
+    low1, low2 = middle + along + c[6] * middle * (n1 - n0), middle + along + c[6] * middle * (n2 - n0)
+    if min(low1 + bill1, low2 + bill2) > flat + min(bill1, bill2):
+        return low1, low2
+    return flat, flat
 
 
 @njit(cache=True, error_model="numpy")
