@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pretune.physics.types import Floats
 from pretune.planner.admission_candidates import Candidates
@@ -26,6 +27,7 @@ from pretune.planner.admission_node import (
     by_device,
     halves,
     losses_of,
+    middle_of,
     most_pretraining,
     server_batch,
     server_pays,
@@ -40,7 +42,7 @@ from pretune.planner.search import Search
 from pretune.planner.whole import Decision
 
 _WIDE = 1.3
-_POLISH = 3.0
+_CLOSE = 0.8
 _MOST_TRIALS, _TRIALS = 60, 12
 _TRYING = 0.3
 _WORTHS = (0.03, 0.3, 1.0)
@@ -160,6 +162,7 @@ class SubsetSearch:
             reach=(0, len(self.levels) - 1),
             state=np.zeros(len(choice)),
             prices=(worth, omega),
+            inner=(worth, omega),
             likely=nobody,
         )
 
@@ -172,18 +175,9 @@ class SubsetSearch:
         if not np.any(node.state == FREE):
             self._leaf(node.state == IN)
             return []
-        best, middle = self._first_prices(node, part, who)
+        best = self._best_prices(node, part, who)
         if best.bound >= self.target:
             return []
-        side = widest(node, part)
-        point, losses = (-math.inf, {}) if side else losses_of(node, part, best.offer, self.levels)
-        if node.bound == -math.inf or (not side and max(losses.values(), default=0.0) < _POLISH * (self.target - point)):
-            # better prices may be worth more than a cut
-            best = self._best_prices(node, part, who, best, middle)
-            if best.bound >= self.target:
-                return []
-            if not side:
-                point, losses = losses_of(node, part, best.offer, self.levels)
         node, decided = self._decided(node, part, who, best)
         if decided:
             return [node] if node.bound < self.target else []
@@ -194,12 +188,18 @@ class SubsetSearch:
         mask[who[chosen]] = True
         self._try(mask, int(at[0]))
         node = replace(node, bound=max(node.bound, best.bound), prices=best.prices, likely=mask)
-        side = side or max(losses, key=lambda key: losses[key], default="")
-        if side not in losses or losses[side] > max(DEVICES * (self.target - point), 0.0):
+        side = widest(node, part)
+        if side:
+            return halves(side, node, self.levels)
+        inner = self._inner_prices(node, part, who, best)
+        losses = losses_of(node, part, inner.offer, self.levels)
+        node = replace(node, inner=inner.prices)
+        side = max(losses, key=lambda key: losses[key], default="")
+        if side and losses[side] > max(DEVICES * (self.target - inner.bound), 0.0):
             return halves(side, node, self.levels)
         return by_device(node, int(who[critical]) if critical >= 0 else -1, self.choice.alpha)
 
-    def _tightened(self, node: Node) -> tuple[Node, Part, np.ndarray] | None:
+    def _tightened(self, node: Node) -> tuple[Node, Part, NDArray[np.intp]] | None:
         """The node without what its own limits rule out, the devices that may be in, and who they are; None: empty."""
         choice = self.choice
         m1, m2, n1, n2, s1, s2 = node.region
@@ -256,69 +256,88 @@ class SubsetSearch:
 
     # ------------------------------------------------------------------ prices
 
-    def _priced(self, node: Node, part: Part, who: np.ndarray, prices: tuple[float, float], middle: bool) -> Study:
-        """What prices prove: the worth of both budgets, and joules per second."""
+    def _priced(
+        self, node: Node, part: Part, who: NDArray[np.intp], prices: tuple[float, float], middle: bool
+    ) -> Study:
+        """What prices prove of a part: the worth of both budgets, and joules per second.
+
+        `middle`: a device that is likely to be in pays the share of the span's middle; else all pay that of its end.
+        """
         worth, omega = prices
         limits, cell = part.problem.limits, part.cell
         lam = worth / (limits.energy + omega * limits.delay)
-        # who is in feels the span's middle; for who is out its far end is what could bring it in
-        least = np.maximum(self.least[who] * (1.0 + 1e-6), cell.s1)
         spans = np.full(len(who), cell.s2)
-        if middle:
+        if middle and cell.s2 > cell.s1:
+            least = np.maximum(self.least[who] * (1.0 + 1e-6), cell.s1)
             spans = np.where(node.likely[who] & (least < cell.s2), np.sqrt(least * cell.s2), cell.s2)
         guess = self.guess[who]
         offer = offered(part, lam, omega, spans, guess)
         self.guess[who] = guess
         return Study(bound=float(prove(part, offer, False)[0]), offer=offer, prices=prices)
 
-    def _first_prices(self, node: Node, part: Part, who: np.ndarray) -> tuple[Study, bool]:
-        """What the prices of the node it was cut from prove, and whether the spans' middle is the place for shares."""
+    def _best_prices(self, node: Node, part: Part, who: NDArray[np.intp]) -> Study:
+        """The best prices for a node: those it has from the one it was cut from, some fresh ones, then a search."""
         best, middle = self._priced(node, part, who, node.prices, True), True
         if part.cell.s2 > _WIDE * part.cell.s1 and best.bound < self.target:
             trial = self._priced(node, part, who, node.prices, False)
             if trial.bound > best.bound:
                 best, middle = trial, False
-        if best.bound >= self.target:
-            return best, middle
-        fresh = [(self._scale(part, worth), node.prices[1]) for worth in _WORTHS]
-        limits, leader = part.problem.limits, self.candidates.leader
-        if leader is not None and leader.lam > 0.0:
-            omega = min(max(leader.omega, self.omegas[0]), self.omegas[1])
-            worth = leader.lam * (limits.energy + omega * limits.delay)
-            fresh.append((min(max(worth, self._scale(part, 1e-4)), self._scale(part, 1e3)), omega))
-        for prices in fresh:
+        for prices in (node.inner, *self._fresh(part, node.prices[1])):
+            if best.bound >= self.target:
+                return best
             trial = self._priced(node, part, who, prices, middle)
             best = trial if trial.bound > best.bound else best
-        return best, middle
-
-    def _scale(self, part: Part, factor: float) -> float:
-        """So many times what both budgets may be worth: trajectory, what makes more rounds bring nothing."""
-        c, value = part.problem.criterion, abs(self.candidates.value)
-        return factor * (2.0 * float(c[1]) if c[0] == TRAJECTORY else value if 0.0 < value < math.inf else 1.0)
-
-    def _best_prices(self, node: Node, part: Part, who: np.ndarray, best: Study, middle: bool) -> Study:
-        """A compass search over the prices of energy and time, from the best known; ends where the node is settled."""
-        low, high = self._scale(part, 1e-4), self._scale(part, 1e3)
         # prices that prove little are not worth polishing before the node is cut
-        left = _MOST_TRIALS if node.bound == -math.inf else _TRIALS if best.bound > 0.7 * self.target else _TRIALS // 2
-        step, way = (4.0 if node.bound == -math.inf else 1.3), 0
-        failed = 0
-        while step > 1.04 and best.bound < self.target and left > 0:
+        trials = _MOST_TRIALS if node.bound == -math.inf else _TRIALS if best.bound > _CLOSE * self.target else 0
+        return self._search(node, part, who, best, middle, trials)
+
+    def _inner_prices(self, node: Node, part: Part, who: NDArray[np.intp], best: Study) -> Study:
+        """The best prices for the middle of a node, or such as settle it: they say what cutting the node will bring."""
+        thin = middle_of(part)
+        found = replace(best, bound=float(prove(thin, best.offer, False)[0]))
+        for prices in (node.inner, *self._fresh(part, node.prices[1])):
+            if found.bound >= self.target:
+                return found
+            trial = self._priced(node, thin, who, prices, False)
+            found = trial if trial.bound > found.bound else found
+        return self._search(node, thin, who, found, False, _TRIALS)
+
+    def _search(
+        self, node: Node, part: Part, who: NDArray[np.intp], best: Study, middle: bool, trials: int
+    ) -> Study:
+        """A compass search over the prices of energy and time; ends where the part is settled."""
+        low, high = self._scale(part, 1e-4), self._scale(part, 1e3)
+        step, way, failed = (4.0 if node.bound == -math.inf else 1.5), 0, 0
+        while step > 1.04 and best.bound < self.target and trials > 0:
             worth, omega = best.prices
             around = ((worth, omega * step), (worth, omega / step), (worth * step, omega), (worth / step, omega))
             prices = around[way]
             if low <= prices[0] <= high and self.omegas[0] <= prices[1] <= self.omegas[1]:
-                trial, left = self._priced(node, part, who, prices, middle), left - 1
+                trial, trials = self._priced(node, part, who, prices, middle), trials - 1
                 if trial.bound > best.bound:
-                    best, failed = trial, 0
-                    step = min(step * 1.3, 8.0)
+                    best, failed, step = trial, 0, min(step * 1.3, 8.0)
                     continue
             way, failed = (way + 1) % 4, failed + 1
             if failed == 4:
                 step, failed = step**0.5, 0
         return best
 
-    def _decided(self, node: Node, part: Part, who: np.ndarray, best: Study) -> tuple[Node, bool]:
+    def _fresh(self, part: Part, omega: float) -> list[tuple[float, float]]:
+        """Prices that owe nothing to the node: of the size of the criterion, and those of the best subset known."""
+        fresh = [(self._scale(part, worth), omega) for worth in _WORTHS]
+        limits, leader = part.problem.limits, self.candidates.leader
+        if leader is not None and leader.lam > 0.0:
+            omega = min(max(leader.omega, self.omegas[0]), self.omegas[1])
+            worth = leader.lam * (limits.energy + omega * limits.delay)
+            fresh.append((min(max(worth, self._scale(part, 1e-4)), self._scale(part, 1e3)), omega))
+        return fresh
+
+    def _scale(self, part: Part, factor: float) -> float:
+        """So many times what both budgets may be worth: trajectory, what makes more rounds bring nothing."""
+        c, value = part.problem.criterion, abs(self.candidates.value)
+        return factor * (2.0 * float(c[1]) if c[0] == TRAJECTORY else value if 0.0 < value < math.inf else 1.0)
+
+    def _decided(self, node: Node, part: Part, who: NDArray[np.intp], best: Study) -> tuple[Node, bool]:
         """The node with the devices decided that can't be in, or out, of anything good enough; whether there are any."""
         _, inside, outside = prove(part, best.offer, True)
         never, always = inside >= self.target, (outside >= self.target) & ~part.certain

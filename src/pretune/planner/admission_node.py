@@ -33,6 +33,8 @@ class Node:
     state: Floats
     prices: tuple[float, float]
     """What both budgets are worth together, and what a second is worth in joules."""
+    inner: tuple[float, float]
+    """The like, for the middle of the node it was cut from."""
     likely: Mask
     """Who is in at the relaxation of the node it was cut from."""
 
@@ -56,20 +58,25 @@ def widest(node: Node, part: Part) -> str | None:
     return side if scaled[side] > 1.0 else None
 
 
-def losses_of(node: Node, part: Part, offer: Offer, levels: Floats) -> tuple[float, dict[str, float]]:
-    """The bound at the node's middle, and how much of it each side loses."""
+def middle_of(part: Part) -> Part:
+    """The middle of a part's boxes. The pre-training rounds stay with a criterion for which the bound cuts them."""
     region, cell = part.region, part.cell
     n = between(region.n1, region.n2 + 1.0)
     s, w = math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2)
-    thin = part._replace(region=region._replace(n1=n, n2=n), cell=Cell(s, s, w, w))
-    trajectory = part.problem.criterion[0] == TRAJECTORY
-    if trajectory:
-        # else the bound cuts the pre-training rounds itself
+    region = region._replace(n1=n, n2=n, s1=s, s2=s)
+    if part.problem.criterion[0] == TRAJECTORY:
         m = between(region.m1, region.m2 + 1.0)
-        thin = thin._replace(region=thin.region._replace(m1=m, m2=m))
+        region = region._replace(m1=m, m2=m)
+    return part._replace(region=region, cell=Cell(s, s, w, w))
+
+
+def losses_of(node: Node, part: Part, offer: Offer, levels: Floats) -> dict[str, float]:
+    """How much of the bound at the node's middle each side loses, at the same prices."""
+    region, cell = part.region, part.cell
+    thin = middle_of(part)
     point = float(prove(thin, offer, False)[0])
     only: dict[str, Part] = {}
-    if trajectory and region.m2 > region.m1:
+    if thin.region.m1 == thin.region.m2 and region.m2 > region.m1:
         only["m"] = thin._replace(region=thin.region._replace(m1=region.m1, m2=region.m2))
     if region.n2 > region.n1:
         only["n"] = thin._replace(region=thin.region._replace(n1=region.n1, n2=region.n2))
@@ -85,7 +92,7 @@ def losses_of(node: Node, part: Part, offer: Offer, levels: Floats) -> tuple[flo
         farther = limits._replace(down_s=far, down_j=limits.down_j / limits.down_s * far)
         losses["reach"] = float(prove(thin._replace(problem=part.problem._replace(limits=farther)), offer, False)[0])
         losses["reach"] -= point
-    return point, losses
+    return losses
 
 
 def by_device(node: Node, critical: int, alpha: Floats) -> list[Node]:
