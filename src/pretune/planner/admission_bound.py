@@ -42,12 +42,18 @@ from pretune.planner.search import Search
 from pretune.planner.whole import Decision
 
 _WIDE = 1.3
+"""Ratio of the spans above which the devices' shares are also taken at its upper end, where they are gentler."""
 _CLOSE = 0.8
+"""Prices are polished where they prove this share of what is asked for."""
 _MOST_TRIALS, _TRIALS = 60, 12
-_TRYING = 0.3
+"""Prices that a search tries at the first node and at others."""
 _WORTHS = (0.03, 0.3, 1.0)
+"""What both budgets may be worth, over the criterion."""
+_TRYING = 0.3
+_SWAPS = 30
+"""Share of the time that goes into better subsets, and the swaps tried on each that leads."""
 MOST_NODES = 20_000
-MOST_WORK = 2_000_000
+MOST_WORK = 500_000
 """Nodes to study, and nodes times devices: what ends a search that no tolerance ends."""
 
 
@@ -364,6 +370,7 @@ class SubsetSearch:
         if candidates.leader is not leader and candidates.leader is not None:
             candidates.search(candidates.leader.mask)
             candidates.chase()
+            candidates.swap(_SWAPS)
         self._tries += time.monotonic() - began
 
 

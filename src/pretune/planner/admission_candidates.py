@@ -35,8 +35,12 @@ _SWAPS = 6
 _SWAP_WORK, _LEAST_SWAPS, _MOST_SWAPS = 60_000, 40, 1000
 """How many swaps are tried: so many devices in all, within these ends."""
 
-_SMALL = 16
-"""Fleets up to this size can afford to look for the best rounds after every swap."""
+_FEWER = (1.0, 0.9, 0.75, 0.5)
+"""Shares of the fine-tuning rounds that are tried where all of them do not fit."""
+_GROWN = 4
+"""Devices that are looked at in earnest each time one is added."""
+_WORSE = 0.2
+"""How much worse (as a share) a subset may be at the leader's rounds for its own to be looked for."""
 
 Rounds = tuple[int, int]
 
@@ -118,7 +122,7 @@ class Candidates:
             return fits_one_round(problem, STAGES[1])
         point = new_point(problem.devices.cycles.size)
         most = (1.0 + patience) * self.leader.value
-        return any(value_at(problem, rounds, point) <= most for rounds in starts)
+        return any(value_near(problem, rounds, point) <= most for rounds in starts)
 
     def _settle(self, mask: Mask, problem: Problem, rounds: Rounds) -> Found:
         """Prices and whole batches at the rounds."""
@@ -165,6 +169,7 @@ class Candidates:
         if self.leader is not None:
             self.search(self.leader.mask)
             self.chase()
+        self.grow()
         self.swap()
 
     def _orders(self) -> Iterator[NDArray[np.intp]]:
@@ -192,15 +197,39 @@ class Candidates:
             if self.leader is leader:
                 return
 
-    def swap(self) -> None:
-        """Put single devices in, out, or in another's place, as long as that helps."""
-        left = min(max(_SWAP_WORK // len(self.choice), _LEAST_SWAPS), _MOST_SWAPS)
+    def grow(self) -> None:
+        """Begin with the best device alone and add the best one each time, as long as that helps."""
+        mask = np.zeros(len(self.choice), dtype=np.bool_)
+        last = self.leader
+        rounds = None if last is None else last.rounds
+        while rounds is not None and not mask.all() and not self.late:
+            values = np.full(len(self.choice), math.inf)
+            point = new_point(int(mask.sum()) + 1)
+            for k in np.flatnonzero(~mask).tolist():
+                more = mask.copy()
+                more[k] = True
+                if self.choice.allows(more):
+                    values[k] = value_near(self.choice.subset(more), rounds, point)
+            best: Found | None = None
+            for k in np.argsort(values, kind="stable")[:_GROWN].tolist():
+                more = mask.copy()
+                more[k] = True
+                found = self.improve(more, rounds, patience=math.inf)
+                if found is not None and (best is None or found.value < best.value):
+                    best = found
+            if best is None or (mask.any() and last is not None and best.value >= last.value):
+                return
+            mask, rounds, last = best.mask, best.rounds, best
+
+    def swap(self, most: int = _MOST_SWAPS) -> None:
+        """Put single devices in, out, or in another's place, as long as that helps; at most so many times."""
+        left = min(max(_SWAP_WORK // len(self.choice), _LEAST_SWAPS), most)
         while True:
             leader = self.leader
             if leader is None:
                 return
             for mask in neighbours(self.choice, leader):
-                self.improve(mask, leader.rounds, patience=0.2 if len(self.choice) <= _SMALL else 0.0)
+                self.improve(mask, leader.rounds, patience=_WORSE)
                 left -= 1
                 if left <= 0 or self.late:
                     return
@@ -220,6 +249,16 @@ def value_at(problem: Problem, rounds: Rounds, point: Point) -> float:
     weight, phi, psi0, psi = coefficients(problem.criterion, m, n)
     status = solve_fixed(problem, problem.batches, m, n, psi0, psi, point)
     return (phi + float(point.scalars[8])) / weight if status == SOLVED else math.inf
+
+
+def value_near(problem: Problem, rounds: Rounds, point: Point) -> float:
+    """The criterion at the rounds, or at fewer fine-tuning rounds where those do not fit."""
+    value = math.inf
+    for part in _FEWER:
+        value = value_at(problem, (rounds[0], max(round(part * rounds[1]), 1)), point)
+        if math.isfinite(value):
+            break
+    return value
 
 
 def shares_at(

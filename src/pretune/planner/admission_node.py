@@ -59,15 +59,11 @@ def widest(node: Node, part: Part) -> str | None:
 
 
 def middle_of(part: Part) -> Part:
-    """The middle of a part's boxes. The pre-training rounds stay with a criterion for which the bound cuts them."""
+    """The middle of a part's boxes but for the pre-training rounds, which cost the bound little."""
     region, cell = part.region, part.cell
     n = between(region.n1, region.n2 + 1.0)
     s, w = math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2)
-    region = region._replace(n1=n, n2=n, s1=s, s2=s)
-    if part.problem.criterion[0] == TRAJECTORY:
-        m = between(region.m1, region.m2 + 1.0)
-        region = region._replace(m1=m, m2=m)
-    return part._replace(region=region, cell=Cell(s, s, w, w))
+    return part._replace(region=region._replace(n1=n, n2=n, s1=s, s2=s), cell=Cell(s, s, w, w))
 
 
 def losses_of(node: Node, part: Part, offer: Offer, levels: Floats) -> dict[str, float]:
@@ -76,8 +72,6 @@ def losses_of(node: Node, part: Part, offer: Offer, levels: Floats) -> dict[str,
     thin = middle_of(part)
     point = float(prove(thin, offer, False)[0])
     only: dict[str, Part] = {}
-    if thin.region.m1 == thin.region.m2 and region.m2 > region.m1:
-        only["m"] = thin._replace(region=thin.region._replace(m1=region.m1, m2=region.m2))
     if region.n2 > region.n1:
         only["n"] = thin._replace(region=thin.region._replace(n1=region.n1, n2=region.n2))
     if cell.s2 > cell.s1 * (1.0 + 1e-9):
@@ -85,6 +79,10 @@ def losses_of(node: Node, part: Part, offer: Offer, levels: Floats) -> dict[str,
     if cell.w2 > cell.w1 * (1.0 + 1e-9):
         only["w"] = thin._replace(cell=thin.cell._replace(w1=cell.w1, w2=cell.w2))
     losses = {key: point - float(prove(one, offer, False)[0]) for key, one in only.items()}
+    if region.m2 > region.m1:
+        m = between(region.m1, region.m2)
+        parts = (thin.region._replace(m2=m), thin.region._replace(m1=m + 1.0))
+        losses["m"] = min(float(prove(thin._replace(region=one), offer, False)[0]) for one in parts) - point
     first, last = node.reach
     if last > first:
         limits = part.problem.limits
@@ -146,13 +144,14 @@ def server_pays(problem: Problem, m: float, n: float, span: float, inside: Mask)
 
 
 def most_pretraining(problem: Problem, low: float, high: float, n: float, span: float, inside: Mask) -> float:
-    """The most rounds in [low, high] that the server can pay; it can pay `low`."""
+    """Rounds in [low, high] beyond which the server can't pay; it can pay `low`. To about a tenth."""
     if server_pays(problem, high, n, span, inside):
         return high
-    while high - low > 1.0:
-        middle = float(math.floor(0.5 * (low + high)))
+    while high - low > 1.0 and high > 1.1 * low:
+        middle = float(math.floor(math.sqrt((low + 1.0) * (high + 1.0)))) - 1.0
+        middle = min(max(middle, low + 1.0), high - 1.0)
         if server_pays(problem, middle, n, span, inside):
             low = middle
         else:
             high = middle
-    return low
+    return high - 1.0
