@@ -235,8 +235,21 @@ class SubsetSearch:
         if np.any(caps[inside] < 1.0):
             return None
         state = np.where(far | ((node.state == FREE) & (caps < 1.0)), OUT, node.state)
-        w1 = max(node.weights[0], float(choice.alpha[inside].sum()) * (1.0 - 1e-12))
-        w2 = min(node.weights[1], float(choice.alpha[state != OUT].sum()) * (1.0 + 1e-12))
+        w1, w2 = node.weights
+        while True:
+            sure, rest = float(choice.alpha[state == IN].sum()), float(choice.alpha[state != OUT].sum())
+            free = state == FREE
+            # too heavy for the node, or too heavy to go without
+            heavy = free & (sure + choice.alpha > w2 * (1.0 + 1e-9))
+            needed = free & (rest - choice.alpha < w1 * (1.0 - 1e-9))
+            if np.any(heavy & needed):
+                return None
+            if not np.any(heavy | needed):
+                break
+            state = np.where(heavy, OUT, np.where(needed, IN, state))
+        if np.any(caps[state == IN] < 1.0):
+            return None
+        w1, w2 = max(w1, sure * (1.0 - 1e-12)), min(w2, rest * (1.0 + 1e-12))
         if w2 < w1:
             return None
         node = replace(node, region=region, state=state, weights=(w1, w2), reach=(first, last))
@@ -246,7 +259,7 @@ class SubsetSearch:
             batches=problem.batches._replace(low=problem.batches.low[who], high=caps[who]),
         )
         most = server_batch(problem, region, inside)
-        part = Part(small, choice.alpha[who], inside[who], region, node.cell, most)
+        part = Part(small, choice.alpha[who], state[who] == IN, region, node.cell, most)
         return node, part, who
 
     def _leaf(self, mask: Mask) -> None:

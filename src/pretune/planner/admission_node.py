@@ -59,11 +59,14 @@ def widest(node: Node, part: Part) -> str | None:
 
 
 def middle_of(part: Part) -> Part:
-    """The middle of a part's boxes but for the pre-training rounds, which cost the bound little."""
+    """The middle of a part's boxes, but for the rounds that cost the bound little: for trajectory, all of them."""
     region, cell = part.region, part.cell
-    n = between(region.n1, region.n2 + 1.0)
     s, w = math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2)
-    return part._replace(region=region._replace(n1=n, n2=n, s1=s, s2=s), cell=Cell(s, s, w, w))
+    region = region._replace(s1=s, s2=s)
+    if part.problem.criterion[0] != TRAJECTORY:
+        n = between(region.n1, region.n2 + 1.0)
+        region = region._replace(n1=n, n2=n)
+    return part._replace(region=region, cell=Cell(s, s, w, w))
 
 
 def losses_of(node: Node, part: Part, offer: Offer, levels: Floats) -> dict[str, float]:
@@ -72,17 +75,22 @@ def losses_of(node: Node, part: Part, offer: Offer, levels: Floats) -> dict[str,
     thin = middle_of(part)
     point = float(prove(thin, offer, False)[0])
     only: dict[str, Part] = {}
-    if region.n2 > region.n1:
+    if thin.region.n1 == thin.region.n2 and region.n2 > region.n1:
         only["n"] = thin._replace(region=thin.region._replace(n1=region.n1, n2=region.n2))
     if cell.s2 > cell.s1 * (1.0 + 1e-9):
         only["s"] = thin._replace(cell=thin.cell._replace(s1=cell.s1, s2=cell.s2))
     if cell.w2 > cell.w1 * (1.0 + 1e-9):
         only["w"] = thin._replace(cell=thin.cell._replace(w1=cell.w1, w2=cell.w2))
     losses = {key: point - float(prove(one, offer, False)[0]) for key, one in only.items()}
-    if region.m2 > region.m1:
-        m = between(region.m1, region.m2)
-        parts = (thin.region._replace(m2=m), thin.region._replace(m1=m + 1.0))
+    rounds = thin.region
+    if rounds.m2 > rounds.m1:
+        m = between(rounds.m1, rounds.m2)
+        parts = (rounds._replace(m2=m), rounds._replace(m1=m + 1.0))
         losses["m"] = min(float(prove(thin._replace(region=one), offer, False)[0]) for one in parts) - point
+    if rounds.n2 > rounds.n1:
+        n = between(rounds.n1, rounds.n2)
+        parts = (rounds._replace(n2=n), rounds._replace(n1=n + 1.0))
+        losses["n"] = min(float(prove(thin._replace(region=one), offer, False)[0]) for one in parts) - point
     first, last = node.reach
     if last > first:
         limits = part.problem.limits
