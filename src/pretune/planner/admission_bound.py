@@ -49,11 +49,15 @@ _MOST_TRIALS, _TRIALS = 60, 12
 """Prices that a search tries at the first node and at others."""
 _WORTHS = (0.03, 0.3, 1.0)
 """What both budgets may be worth, over the criterion."""
+_MOST_WORTH = 10.0
+"""What one device's time or battery may be worth, over the criterion."""
 _TRYING = 0.3
 _SWAPS = 30
 """Share of the time that goes into better subsets, and the swaps tried on each that leads."""
-MOST_NODES = 20_000
-MOST_WORK = 500_000
+_LEAF = 5
+"""Nodes that planning one subset counts for."""
+MOST_NODES = 5_000
+MOST_WORK = 300_000
 """Nodes to study, and nodes times devices: what ends a search that no tolerance ends."""
 
 
@@ -268,6 +272,7 @@ class SubsetSearch:
         if not self.choice.allows(mask) or key in self._planned:
             return
         self._planned.add(key)
+        self.nodes += _LEAF
         bound, best, late = planned_bound(self.choice.subset(mask), self.tolerance, self.deadline, self.candidates)
         self.floor = min(self.floor, bound)
         self.late = self.late or late
@@ -290,7 +295,7 @@ class SubsetSearch:
             least = np.maximum(self.least[who] * (1.0 + 1e-6), cell.s1)
             spans = np.where(node.likely[who] & (least < cell.s2), np.sqrt(least * cell.s2), cell.s2)
         guess = self.guess[who]
-        offer = offered(part, lam, omega, spans, guess)
+        offer = offered(part, lam, omega, spans, guess, self._scale(part, _MOST_WORTH))
         self.guess[who] = guess
         return Study(bound=float(prove(part, offer, False)[0]), offer=offer, prices=prices)
 
@@ -321,9 +326,7 @@ class SubsetSearch:
             found = trial if trial.bound > found.bound else found
         return self._search(node, thin, who, found, False, _TRIALS)
 
-    def _search(
-        self, node: Node, part: Part, who: NDArray[np.intp], best: Study, middle: bool, trials: int
-    ) -> Study:
+    def _search(self, node: Node, part: Part, who: NDArray[np.intp], best: Study, middle: bool, trials: int) -> Study:
         """A compass search over the prices of energy and time; ends where the part is settled."""
         low, high = self._scale(part, 1e-4), self._scale(part, 1e3)
         step, way, failed = (4.0 if node.bound == -math.inf else 1.5), 0, 0

@@ -44,12 +44,16 @@ class Node:
         return Cell(self.region.s1, self.region.s2, *self.weights)
 
 
+def scalable(part: Part) -> bool:
+    """Whether the right prices bound all rounds alike: trajectory, and no battery that has to last for them."""
+    return bool(part.problem.criterion[0] == TRAJECTORY and np.all(np.isinf(part.problem.devices.battery)))
+
+
 def widest(node: Node, part: Part) -> str | None:
     """The side that is so wide that it has to be cut whatever it loses, if there is one."""
     region, cell = part.region, part.cell
-    flat = part.problem.criterion[0] == TRAJECTORY
     widths = {
-        "n": 0.0 if flat else math.log((region.n2 + 1.0) / (region.n1 + 1.0)),
+        "n": 0.0 if scalable(part) else math.log((region.n2 + 1.0) / (region.n1 + 1.0)),
         "s": math.log(cell.s2 / cell.s1),
         "w": math.log(cell.w2 / cell.w1),
     }
@@ -59,11 +63,11 @@ def widest(node: Node, part: Part) -> str | None:
 
 
 def middle_of(part: Part) -> Part:
-    """The middle of a part's boxes, but for the rounds that cost the bound little: for trajectory, all of them."""
+    """The middle of a part's boxes, but for the rounds that cost the bound little (see `scalable`)."""
     region, cell = part.region, part.cell
     s, w = math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2)
     region = region._replace(s1=s, s2=s)
-    if part.problem.criterion[0] != TRAJECTORY:
+    if not scalable(part):
         n = between(region.n1, region.n2 + 1.0)
         region = region._replace(n1=n, n2=n)
     return part._replace(region=region, cell=Cell(s, s, w, w))

@@ -346,9 +346,7 @@ def prove(part: Part, offer: Offer, forced: bool) -> tuple[float, Floats, Floats
                 if price1 < price2:
                     price1 = _common_price(light, heavy, part.alpha, part.certain, cell, price1, price2)
                     price2 = price1
-            own = n * (
-                offer.energy * problem.limits.down_j + offer.delay * (problem.limits.down_s + span)
-            )
+            own = n * (offer.energy * problem.limits.down_j + offer.delay * (problem.limits.down_s + span))
             for w in range(1 if narrow[0] else 2):
                 bracket, price, weight = (heavy, price2, cell.w2) if w else (light, price1, cell.w1)
                 total = own + _chosen(bracket, part.alpha, part.certain, price, weight)
@@ -377,11 +375,19 @@ def relaxed(part: Part, offer: Offer, n: float, span: float, weight: float) -> t
 
 
 @njit(cache=True, error_model="numpy")
-def offered(part: Part, lam: float, omega: float, spans: Floats, guess: Floats) -> Offer:
-    """The offer at prices of energy and time, with each device's share taken at a span of its own."""
-    region, cell = part.region, part.cell
+def offered(part: Part, lam: float, omega: float, spans: Floats, guess: Floats, most: float = math.inf) -> Offer:
+    """The offer at prices of energy and time, with each device's share taken at a span of its own.
+
+    `most` is what the time or the battery of one device can be worth at the most (any shares and ratios prove
+    something): where a device is about to break its limits, its own price has no limit.
+    """
+    region, cell, problem = part.region, part.cell, part.problem
     n = math.sqrt(region.n1 * region.n2)
-    psi = coefficients(part.problem.criterion, region.m1, n)[3]
+    psi = coefficients(problem.criterion, region.m1, n)[3]
     y = 0.5 * (1.0 / cell.w1 + 1.0 / cell.w2)
-    shares, ratios = tangents(part.problem, lam, omega, n, psi, y, spans, guess)
-    return offer_of(part.problem, lam, omega, shares, ratios)
+    shares, ratios = tangents(problem, lam, omega, n, psi, y, spans, guess)
+    for k in range(shares.size):
+        shares[k] = min(shares[k], most / (lam * n * spans[k]))
+        if ratios[k] > 1.0:
+            ratios[k] = min(ratios[k], 1.0 + most / (lam * problem.devices.battery[k]))
+    return offer_of(problem, lam, omega, shares, ratios)
