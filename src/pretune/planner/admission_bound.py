@@ -17,13 +17,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.physics.types import Floats
-from pretune.planner.admission_candidates import Candidates
+from pretune.planner.admission_candidates import Candidates, planned_bound
 from pretune.planner.admission_fleet import Choice, Mask
 from pretune.planner.admission_node import (
     DEVICES,
     Node,
-    between,
     by_device,
     halves,
     losses_of,
@@ -33,13 +31,10 @@ from pretune.planner.admission_node import (
     server_pays,
     widest,
 )
-from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.kernels.admission import FREE, IN, OUT, Offer, Part, offered, prove, relaxed, subset_batches
 from pretune.planner.kernels.priced import Region
 from pretune.planner.kernels.rounds import TRAJECTORY
-from pretune.planner.problem import Devices, Problem
-from pretune.planner.search import Search
-from pretune.planner.whole import Decision
+from pretune.planner.problem import Devices
 
 _WIDE = 1.3
 """Ratio of the spans above which the devices' shares are also taken at its upper end, where they are gentler."""
@@ -106,7 +101,6 @@ class SubsetSearch:
         self.guess = np.zeros(len(self.choice))
         root = self._root()
         heap: list[tuple[float, int, Node]] = [] if root is None else [(root.bound, 0, root)]
-        self.heap = heap
         most = max(min(MOST_NODES, MOST_WORK // len(self.choice)), 200)
         count = 0
         while heap and heap[0][0] < self.target and self.nodes < most:
@@ -157,7 +151,7 @@ class SubsetSearch:
         most_m = float(math.floor(min(limits.delay / per_m * (1.0 + 1e-9), 2.0**53)))
         even = limits.energy / limits.delay
         self.omegas = (1e-6 * even, 1e6 * even)
-        omega = even if leader is None else min(max(leader.omega, *self.omegas[:1]), self.omegas[1])
+        omega = even if leader is None else min(max(leader.omega, self.omegas[0]), self.omegas[1])
         lam = 1.0 if leader is None or not leader.lam > 0.0 else leader.lam
         worth = lam * (limits.energy + omega * limits.delay)
         if problem.criterion[0] == TRAJECTORY:
@@ -360,7 +354,7 @@ class SubsetSearch:
         return factor * (2.0 * float(c[1]) if c[0] == TRAJECTORY else value if 0.0 < value < math.inf else 1.0)
 
     def _decided(self, node: Node, part: Part, who: NDArray[np.intp], best: Study) -> tuple[Node, bool]:
-        """The node with the devices decided that can't be in, or out, of anything good enough; whether there are any."""
+        """The node with the devices decided that every, or no, good subset has; whether any are."""
         _, inside, outside = prove(part, best.offer, True)
         never, always = inside >= self.target, (outside >= self.target) & ~part.certain
         node = replace(node, bound=max(node.bound, best.bound), prices=best.prices)
@@ -388,21 +382,3 @@ class SubsetSearch:
             candidates.chase()
             candidates.swap(_SWAPS)
         self._tries += time.monotonic() - began
-
-
-def planned_bound(
-    problem: Problem, tolerance: float, deadline: float, candidates: Candidates
-) -> tuple[float, Decision | None, bool]:
-    """What is proven of every plan of one subset, the best decision known after it, and whether time was up.
-
-    The best decision so far is what the subset has to beat, so most subsets are settled by a few prices.
-    """
-    if not any(fits_one_round(problem, stage) for stage in STAGES):
-        return math.inf, None, False
-    known = candidates.decision
-    for starts in ((known.rounds,) if known is not None else (), ()):
-        search = Search(problem, tolerance, deadline, best=known, starts=starts)
-        search.run()
-        if search.proven > -math.inf or search.late:
-            break
-    return search.proven, None if search.best is known else search.best, search.late

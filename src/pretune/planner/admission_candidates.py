@@ -368,3 +368,21 @@ def neighbours(choice: Choice, found: Found) -> Iterator[Mask]:
         more = found.mask.copy()
         more[j] = True
         yield more
+
+
+def planned_bound(
+    problem: Problem, tolerance: float, deadline: float, candidates: Candidates
+) -> tuple[float, Decision | None, bool]:
+    """What is proven of every plan of one subset, the best decision known after it, and whether time was up.
+
+    The best decision so far is what the subset has to beat, so most subsets are settled by a few prices.
+    """
+    if not any(fits_one_round(problem, stage) for stage in STAGES):
+        return math.inf, None, False
+    known = candidates.decision
+    for starts in ((known.rounds,) if known is not None else (), ()):
+        search = Search(problem, tolerance, deadline, best=known, starts=starts)
+        search.run()
+        if search.proven > -math.inf or search.late:
+            break
+    return search.proven, None if search.best is known else search.best, search.late

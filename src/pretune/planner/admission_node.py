@@ -14,7 +14,6 @@ from pretune.planner.kernels.priced import Region, most_server_batch
 from pretune.planner.kernels.rounds import TRAJECTORY
 from pretune.planner.problem import Devices, Problem
 
-
 COARSE = {"n": 1.0, "s": 1.0, "w": 0.3}
 """Sides wider than this (in the logarithm) are cut by width alone: what they lose says little."""
 DEVICES = 0.5
