@@ -149,7 +149,7 @@ def _take_plan(candidates: Candidates, mask: Mask, plan: Plan) -> None:
     )
     candidates.accept(mask, decision)
     if finetune.rounds > 0:
-        candidates.improve(mask, decision.rounds, step=1.1)
+        candidates.improve(mask, decision.rounds)
 
 
 def _without_finetuning(choice: Choice, tolerance: float, deadline: float) -> float:
@@ -203,7 +203,7 @@ def _dropped(choice: Choice, candidates: Candidates, best: Mask, plan: Plan) -> 
         return ()
     # a list of its own: what was given up in the search is looked at in earnest here
     afresh = Candidates(choice)
-    found = afresh.improve(best, (plan.pretrain.rounds, plan.finetune.rounds), step=1.02)
+    found = afresh.improve(best, (plan.pretrain.rounds, plan.finetune.rounds))
     return reasons(choice, afresh, best, found)
 
 

@@ -2,8 +2,9 @@
 
 A node holds boxes for the rounds of both stages, for the span of a fine-tuning round, for the admitted weight and for
 the reach of the broadcast, and says of each device whether it is in, out or free. Any prices bound all subsets of a
-node (`kernels.admission`); good ones are found by a compass search from those of the node it was cut from. A node that
-no prices settle is cut where that promises most; one whose devices are all decided is planned.
+node (`kernels.admission`); good ones are found by a compass search from those of the node it was cut from. The same
+prices bound the node with one device forced in or out, and so decide most devices. A node that no prices settle is cut
+where that promises most; one whose devices are all decided is planned.
 """
 
 from __future__ import annotations
@@ -14,48 +15,53 @@ import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pretune.physics.types import Floats
-from pretune.planner.admission_candidates import Candidates, shares_at
+from pretune.planner.admission_candidates import Candidates, planned_bound
 from pretune.planner.admission_fleet import Choice, Mask
-from pretune.planner.admission_node import Node, between, by_device, halves, most_pretraining, server_batch, server_pays
-from pretune.planner.infeasible import STAGES, fits_one_round
-from pretune.planner.kernels.admission import (
-    FREE,
-    IN,
-    OUT,
-    Cell,
-    Offer,
-    brackets,
-    offer_of,
-    subset_batches,
-    subset_bound,
+from pretune.planner.admission_node import (
+    DEVICES,
+    Node,
+    by_device,
+    halves,
+    losses_of,
+    middle_of,
+    most_pretraining,
+    server_batch,
+    server_pays,
+    widest,
 )
+from pretune.planner.kernels.admission import FREE, IN, OUT, Offer, Part, offered, prove, relaxed, subset_batches
 from pretune.planner.kernels.priced import Region
-from pretune.planner.kernels.rounds import coefficients
-from pretune.planner.problem import Problem
-from pretune.planner.search import Search
-from pretune.planner.whole import Decision
+from pretune.planner.kernels.rounds import TRAJECTORY
+from pretune.planner.problem import Devices
 
-MOST_NODES = 20_000
-MOST_WORK = 2_000_000
+_WIDE = 1.3
+"""Ratio of the spans above which the devices' shares are also taken at its upper end, where they are gentler."""
+_CLOSE = 0.8
+"""Prices are polished where they prove this share of what is asked for."""
+_MOST_TRIALS, _TRIALS = 60, 12
+"""Prices that a search tries at the first node and at others."""
+_WORTHS = (0.03, 0.3, 1.0)
+"""What both budgets may be worth, over the criterion."""
+_MOST_WORTH = 10.0
+"""What one device's time or battery may be worth, over the criterion."""
+_TRYING = 0.3
+_SWAPS = 30
+"""Share of the time that goes into better subsets, and the swaps tried on each that leads."""
+_LEAF = 5
+"""Nodes that planning one subset counts for."""
+MOST_NODES = 5_000
+MOST_WORK = 300_000
 """Nodes to study, and nodes times devices: what ends a search that no tolerance ends."""
-_WIDE = 1.6
-"""Ratio of the ends of a side above which prices are also taken at its upper end, where they are gentler."""
-_COARSE = 1.0
-"""Sides wider than this (in the logarithm) are cut by width alone: what they lose says little."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What some prices prove of a node, and the point where the devices' shares were taken."""
+    """What some prices prove of a node: the prices are what a joule and a second cost, as `Node.prices`."""
 
     bound: float
     offer: Offer
-    mu: float
-    n: float
-    span: float
-    weight: float
     prices: tuple[float, float]
 
 
@@ -72,6 +78,8 @@ class SubsetSearch:
     proven: float = -math.inf
     nodes: int = 0
     late: bool = False
+    _began: float = 0.0
+    _tries: float = 0.0
     _planned: set[bytes] = field(default_factory=set)
 
     @property
@@ -87,8 +95,10 @@ class SubsetSearch:
 
         `pretrain_bound` bounds the plans that do not fine-tune.
         """
+        self._began = time.monotonic()
         self.floor = pretrain_bound
         self.levels = np.unique(self.choice.down_s)
+        self.guess = np.zeros(len(self.choice))
         root = self._root()
         heap: list[tuple[float, int, Node]] = [] if root is None else [(root.bound, 0, root)]
         most = max(min(MOST_NODES, MOST_WORK // len(self.choice)), 200)
@@ -139,6 +149,14 @@ class SubsetSearch:
         nobody = np.zeros(len(choice), dtype=np.bool_)
         per_m = problem.server.cycles / problem.server.clock_max
         most_m = float(math.floor(min(limits.delay / per_m * (1.0 + 1e-9), 2.0**53)))
+        even = limits.energy / limits.delay
+        self.omegas = (1e-6 * even, 1e6 * even)
+        omega = even if leader is None else min(max(leader.omega, self.omegas[0]), self.omegas[1])
+        lam = 1.0 if leader is None or not leader.lam > 0.0 else leader.lam
+        worth = lam * (limits.energy + omega * limits.delay)
+        if problem.criterion[0] == TRAJECTORY:
+            # the budgets' worth at which more of all rounds, in proportion, brings nothing (math.md section 4)
+            worth = 2.0 * float(problem.criterion[1])
         return Node(
             bound=-math.inf,
             region=Region(
@@ -147,7 +165,9 @@ class SubsetSearch:
             weights=(choice.least_weight, 1.0),
             reach=(0, len(self.levels) - 1),
             state=np.zeros(len(choice)),
-            prices=(1.0, 1.0) if leader is None else (leader.lam, leader.omega),
+            prices=(worth, omega),
+            inner=(worth, omega),
+            likely=nobody,
         )
 
     def _study(self, node: Node) -> list[Node]:
@@ -155,30 +175,49 @@ class SubsetSearch:
         tight = self._tightened(node)
         if tight is None:
             return []
-        node, problem, caps = tight
+        node, part, who = tight
         if not np.any(node.state == FREE):
             self._leaf(node.state == IN)
             return []
-        best = self._best_prices(node, problem, caps)
+        best = self._best_prices(node, part, who)
         if best.bound >= self.target:
             return []
-        mask, critical = self._relaxed(node, problem, caps, best)
-        self._try(mask)
-        node = replace(node, bound=max(node.bound, best.bound), prices=best.prices)
-        return self._cut(node, problem, caps, best, mask, critical)
+        node, decided = self._decided(node, part, who, best)
+        if decided:
+            return [node] if node.bound < self.target else []
+        region, cell = part.region, part.cell
+        at = (math.sqrt(region.n1 * region.n2), math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2))
+        chosen, critical = relaxed(part, best.offer, *at)
+        mask = np.zeros(len(self.choice), dtype=np.bool_)
+        mask[who[chosen]] = True
+        self._try(mask, int(at[0]))
+        node = replace(node, bound=max(node.bound, best.bound), prices=best.prices, likely=mask)
+        side = widest(node, part)
+        if side:
+            return halves(side, node, self.levels)
+        inner = self._inner_prices(node, part, who, best)
+        losses = losses_of(node, part, inner.offer, self.levels)
+        node = replace(node, inner=inner.prices)
+        side = max(losses, key=lambda key: losses[key], default="")
+        if side and losses[side] > max(DEVICES * (self.target - inner.bound), 0.0):
+            return halves(side, node, self.levels)
+        return by_device(node, int(who[critical]) if critical >= 0 else -1, self.choice.alpha)
 
-    def _tightened(self, node: Node) -> tuple[Node, Problem, Floats] | None:
-        """The node without what its own limits rule out, its problem, and the largest batches; None if it is empty."""
+    def _tightened(self, node: Node) -> tuple[Node, Part, NDArray[np.intp]] | None:
+        """The node without what its own limits rule out, the devices that may be in, and who they are; None: empty."""
         choice = self.choice
         m1, m2, n1, n2, s1, s2 = node.region
-        far = choice.down_s > self.levels[node.reach[1]]
         inside = node.state == IN
-        limits = choice.limits(float(self.levels[node.reach[0]]))
+        first, last = node.reach
+        if inside.any():
+            first = max(first, int(np.searchsorted(self.levels, choice.down_s[inside].max())))
+        if first > last:
+            return None
+        far = choice.down_s > self.levels[last]
+        limits = choice.limits(float(self.levels[first]))
         problem = choice.problem._replace(limits=limits)
         up_s = float(choice.uploads[inside].sum())
         server, overhead = problem.server, limits.down_s + up_s
-        if np.any(far & inside):
-            return None
         s1 = max(s1, float(self.least[inside].max(initial=0.0)))
         per_m = server.cycles / server.clock_max
         s2 = min(s2, (limits.delay - m1 * per_m) / n1 - overhead)
@@ -194,11 +233,32 @@ class SubsetSearch:
         if np.any(caps[inside] < 1.0):
             return None
         state = np.where(far | ((node.state == FREE) & (caps < 1.0)), OUT, node.state)
-        w1 = max(node.weights[0], float(choice.alpha[inside].sum()) * (1.0 - 1e-12))
-        w2 = min(node.weights[1], float(choice.alpha[state != OUT].sum()) * (1.0 + 1e-12))
+        w1, w2 = node.weights
+        while True:
+            sure, rest = float(choice.alpha[state == IN].sum()), float(choice.alpha[state != OUT].sum())
+            free = state == FREE
+            # too heavy for the node, or too heavy to go without
+            heavy = free & (sure + choice.alpha > w2 * (1.0 + 1e-9))
+            needed = free & (rest - choice.alpha < w1 * (1.0 - 1e-9))
+            if np.any(heavy & needed):
+                return None
+            if not np.any(heavy | needed):
+                break
+            state = np.where(heavy, OUT, np.where(needed, IN, state))
+        if np.any(caps[state == IN] < 1.0):
+            return None
+        w1, w2 = max(w1, sure * (1.0 - 1e-12)), min(w2, rest * (1.0 + 1e-12))
         if w2 < w1:
             return None
-        return replace(node, region=region, state=state, weights=(w1, w2)), problem, caps
+        node = replace(node, region=region, state=state, weights=(w1, w2), reach=(first, last))
+        who = np.flatnonzero(state != OUT)
+        small = problem._replace(
+            devices=Devices(*(column[who] for column in problem.devices)),
+            batches=problem.batches._replace(low=problem.batches.low[who], high=caps[who]),
+        )
+        most = server_batch(problem, region, inside)
+        part = Part(small, choice.alpha[who], state[who] == IN, region, node.cell, most)
+        return node, part, who
 
     def _leaf(self, mask: Mask) -> None:
         """Plan the one subset that is left, at all rounds."""
@@ -206,6 +266,7 @@ class SubsetSearch:
         if not self.choice.allows(mask) or key in self._planned:
             return
         self._planned.add(key)
+        self.nodes += _LEAF
         bound, best, late = planned_bound(self.choice.subset(mask), self.tolerance, self.deadline, self.candidates)
         self.floor = min(self.floor, bound)
         self.late = self.late or late
@@ -213,149 +274,111 @@ class SubsetSearch:
 
     # ------------------------------------------------------------------ prices
 
-    def _priced(self, node: Node, problem: Problem, caps: Floats, prices: tuple[float, float], upper: bool) -> Study:
-        """What the prices of energy and time prove, with shares and a price of weight made for the node.
+    def _priced(
+        self, node: Node, part: Part, who: NDArray[np.intp], prices: tuple[float, float], middle: bool
+    ) -> Study:
+        """What prices prove of a part: the worth of both budgets, and joules per second.
 
-        They are made for the middle of the node, or (`upper`) for its longest span and largest weight.
+        `middle`: a device that is likely to be in pays the share of the span's middle; else all pay that of its end.
         """
-        choice, cell, region = self.choice, node.cell, node.region
-        n = math.sqrt(region.n1 * region.n2)
-        m = math.sqrt((region.m1 + 1.0) * (region.m2 + 1.0)) - 1.0
-        span = cell.s2 if upper else math.sqrt(cell.s1 * cell.s2)
-        weight = cell.w2 if upper else math.sqrt(cell.w1 * cell.w2)
-        high = np.where(node.state == OUT, 0.0, caps)
-        batches = problem.batches._replace(high=high)
-        shares, ratios = shares_at(choice, batches, *prices, (m, n), span, weight)
-        offer = offer_of(problem, *prices, shares, ratios)
-        study = Study(bound=-math.inf, offer=offer, mu=0.0, n=n, span=span, weight=weight, prices=prices)
-        cost, order = self._ranked(node, problem, caps, study)
-        mu = self._weight_price(node, cost, order, study)
-        most = server_batch(problem, region, node.state == IN)
-        bound, mu = subset_bound(problem, offer, region, cell, choice.alpha, node.state, caps, most, weight, mu, True)
-        return replace(study, bound=float(bound), mu=float(mu))
+        worth, omega = prices
+        limits, cell = part.problem.limits, part.cell
+        lam = worth / (limits.energy + omega * limits.delay)
+        spans = np.full(len(who), cell.s2)
+        if middle and cell.s2 > cell.s1:
+            least = np.maximum(self.least[who] * (1.0 + 1e-6), cell.s1)
+            spans = np.where(node.likely[who] & (least < cell.s2), np.sqrt(least * cell.s2), cell.s2)
+        guess = self.guess[who]
+        offer = offered(part, lam, omega, spans, guess, self._scale(part, _MOST_WORTH))
+        self.guess[who] = guess
+        return Study(bound=float(prove(part, offer, False)[0]), offer=offer, prices=prices)
 
-    def _best_prices(self, node: Node, problem: Problem, caps: Floats) -> Study:
-        """A compass search over the prices of energy and time, from the node's; ends where the node is settled."""
-        wide = node.cell.s2 > _WIDE * node.cell.s1 or node.cell.w2 > _WIDE * node.cell.w1
+    def _best_prices(self, node: Node, part: Part, who: NDArray[np.intp]) -> Study:
+        """The best prices for a node: those it has from the one it was cut from, some fresh ones, then a search."""
+        best, middle = self._priced(node, part, who, node.prices, True), True
+        if part.cell.s2 > _WIDE * part.cell.s1 and best.bound < self.target:
+            trial = self._priced(node, part, who, node.prices, False)
+            if trial.bound > best.bound:
+                best, middle = trial, False
+        for prices in (node.inner, *self._fresh(part, node.prices[1])):
+            if best.bound >= self.target:
+                return best
+            trial = self._priced(node, part, who, prices, middle)
+            best = trial if trial.bound > best.bound else best
+        # prices that prove little are not worth polishing before the node is cut
+        trials = _MOST_TRIALS if node.bound == -math.inf else _TRIALS if best.bound > _CLOSE * self.target else 0
+        return self._search(node, part, who, best, middle, trials)
 
-        def study(prices: tuple[float, float]) -> Study:
-            found = self._priced(node, problem, caps, prices, False)
-            if wide and found.bound < self.target:
-                found = max(found, self._priced(node, problem, caps, prices, True), key=lambda one: one.bound)
-            return found
+    def _inner_prices(self, node: Node, part: Part, who: NDArray[np.intp], best: Study) -> Study:
+        """The best prices for the middle of a node, or such as settle it: they say what cutting the node will bring."""
+        thin = middle_of(part)
+        found = replace(best, bound=float(prove(thin, best.offer, False)[0]))
+        for prices in (node.inner, *self._fresh(part, node.prices[1])):
+            if found.bound >= self.target:
+                return found
+            trial = self._priced(node, thin, who, prices, False)
+            found = trial if trial.bound > found.bound else found
+        return self._search(node, thin, who, found, False, _TRIALS)
 
-        best = study(node.prices)
-        step = 4.0 if node.bound == -math.inf else 1.5
-        while step > 1.1 and best.bound < self.target:
-            lam, omega = best.prices
-            around = ((lam * step, omega), (lam / step, omega), (lam, omega * step), (lam, omega / step))
-            before = best
-            for prices in around:
-                trial = study(prices)
+    def _search(self, node: Node, part: Part, who: NDArray[np.intp], best: Study, middle: bool, trials: int) -> Study:
+        """A compass search over the prices of energy and time; ends where the part is settled."""
+        low, high = self._scale(part, 1e-4), self._scale(part, 1e3)
+        step, way, failed = (4.0 if node.bound == -math.inf else 1.5), 0, 0
+        while step > 1.04 and best.bound < self.target and trials > 0:
+            worth, omega = best.prices
+            around = ((worth, omega * step), (worth, omega / step), (worth * step, omega), (worth / step, omega))
+            prices = around[way]
+            if low <= prices[0] <= high and self.omegas[0] <= prices[1] <= self.omegas[1]:
+                trial, trials = self._priced(node, part, who, prices, middle), trials - 1
                 if trial.bound > best.bound:
-                    best = trial
-                    if best.bound >= self.target:
-                        return best
-            if best is before:
-                step = step**0.5
+                    best, failed, step = trial, 0, min(step * 1.3, 8.0)
+                    continue
+            way, failed = (way + 1) % 4, failed + 1
+            if failed == 4:
+                step, failed = step**0.5, 0
         return best
 
-    def _ranked(self, node: Node, problem: Problem, caps: Floats, study: Study) -> tuple[Floats, list[int]]:
-        """What everyone costs at the study's point, and the free devices by what they cost per weight."""
-        cost = np.empty(len(self.choice))
-        psi = float(coefficients(problem.criterion, node.region.m1, study.n)[3])
-        brackets(problem, study.offer, caps, study.n, psi, 1.0 / study.weight**2, study.span, cost)
-        free = np.flatnonzero((node.state == FREE) & np.isfinite(cost))
-        order = free[np.argsort(cost[free] / self.choice.alpha[free], kind="stable")]
-        return cost, order.tolist()
+    def _fresh(self, part: Part, omega: float) -> list[tuple[float, float]]:
+        """Prices that owe nothing to the node: of the size of the criterion, and those of the best subset known."""
+        fresh = [(self._scale(part, worth), omega) for worth in _WORTHS]
+        limits, leader = part.problem.limits, self.candidates.leader
+        if leader is not None and leader.lam > 0.0:
+            omega = min(max(leader.omega, self.omegas[0]), self.omegas[1])
+            worth = leader.lam * (limits.energy + omega * limits.delay)
+            fresh.append((min(max(worth, self._scale(part, 1e-4)), self._scale(part, 1e3)), omega))
+        return fresh
 
-    def _weight_price(self, node: Node, cost: Floats, order: list[int], study: Study) -> float:
-        """The price of weight, per round, at which the devices that are worth it just reach the point's weight."""
-        alpha = self.choice.alpha
-        reached, price = float(alpha[node.state == IN].sum()), 0.0
-        for k in order:
-            if reached >= study.weight:
-                break
-            price = float(cost[k] / alpha[k])
-            reached += float(alpha[k])
-        return max(price, 1e-300) / study.n
+    def _scale(self, part: Part, factor: float) -> float:
+        """So many times what both budgets may be worth: trajectory, what makes more rounds bring nothing."""
+        c, value = part.problem.criterion, abs(self.candidates.value)
+        return factor * (2.0 * float(c[1]) if c[0] == TRAJECTORY else value if 0.0 < value < math.inf else 1.0)
 
-    def _relaxed(self, node: Node, problem: Problem, caps: Floats, study: Study) -> tuple[Mask, int]:
-        """The cheapest devices that reach the point's weight, and the last of them."""
-        _, order = self._ranked(node, problem, caps, study)
-        alpha = self.choice.alpha
-        mask = node.state == IN
-        reached, critical = float(alpha[mask].sum()), order[0] if order else -1
-        for k in order:
-            if reached >= study.weight * (1.0 - 1e-12) and mask.any():
-                break
-            mask[k] = True
-            reached += float(alpha[k])
-            critical = k
-        return mask, critical
+    def _decided(self, node: Node, part: Part, who: NDArray[np.intp], best: Study) -> tuple[Node, bool]:
+        """The node with the devices decided that every, or no, good subset has; whether any are."""
+        _, inside, outside = prove(part, best.offer, True)
+        never, always = inside >= self.target, (outside >= self.target) & ~part.certain
+        node = replace(node, bound=max(node.bound, best.bound), prices=best.prices)
+        if np.any(never & (always | part.certain)):
+            return replace(node, bound=math.inf), True
+        if not np.any(never | always):
+            return node, False
+        state = node.state.copy()
+        state[who[never]] = OUT
+        state[who[always]] = IN
+        return replace(node, state=state), True
 
-    def _try(self, mask: Mask) -> None:
-        """Plan a subset that the relaxation likes, if it is new."""
-        leader = self.candidates.leader
-        if leader is not None and mask.tobytes() not in self.candidates.tried and self.choice.allows(mask):
-            self.candidates.improve(mask, leader.rounds, step=1.1, patience=0.02)
-
-    # ------------------------------------------------------------------ cuts
-
-    def _cut(self, node: Node, problem: Problem, caps: Floats, study: Study, mask: Mask, critical: int) -> list[Node]:
-        """Two halves of a node, of the side that loses most of the bound; or with and without a device."""
-        region, cell, alpha = node.region, node.cell, self.choice.alpha
-        m = between(region.m1, region.m2 + 1.0)
-        n = between(region.n1, region.n2 + 1.0)
-        s, w = math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2)
-
-        def bound(**ends: float) -> float:
-            rounds = region._replace(**{key: value for key, value in ends.items() if key[0] != "w"})
-            part = Cell(rounds.s1, rounds.s2, ends.get("w1", cell.w1), ends.get("w2", cell.w2))
-            most = server_batch(problem, rounds, node.state == IN)
-            given = (problem, study.offer, rounds, part, alpha, node.state, caps, most)
-            return float(subset_bound(*given, study.weight, study.mu, False)[0])
-
-        widths = {
-            "m": math.log((region.m2 + 1.0) / (region.m1 + 1.0)),
-            "n": math.log((region.n2 + 1.0) / (region.n1 + 1.0)),
-            "s": math.log(cell.s2 / cell.s1),
-            "w": math.log(cell.w2 / cell.w1),
-        }
-        widest = max(widths, key=lambda key: widths[key])
-        if widths[widest] > _COARSE:
-            return halves(widest, node, self.levels)
-        gains = {
-            "m": bound(m1=m, m2=m) - study.bound if region.m2 > region.m1 else 0.0,
-            "n": bound(n1=n, n2=n) - study.bound if region.n2 > region.n1 else 0.0,
-            "s": bound(s1=s, s2=s) - study.bound if widths["s"] > 1e-9 else 0.0,
-            "w": bound(w1=w, w2=w) - study.bound if widths["w"] > 1e-9 else 0.0,
-        }
-        first, last = node.reach
-        if last > first:
-            weight = float(coefficients(problem.criterion, m, study.n)[0])
-            per_down = study.offer.energy * self.choice.scenario.server.transmit_power_w + study.offer.delay
-            farther = float(self.choice.down_s[mask].max() - self.levels[first])
-            gains["reach"] = study.n * per_down * farther / weight
-        kind = max(gains, key=lambda key: gains[key])
-        if gains[kind] < 0.1 * (self.target - node.bound):
-            return by_device(node, critical, alpha)
-        return halves(kind, node, self.levels)
-
-
-def planned_bound(
-    problem: Problem, tolerance: float, deadline: float, candidates: Candidates
-) -> tuple[float, Decision | None, bool]:
-    """What is proven of every plan of one subset, the best decision known after it, and whether time was up.
-
-    The best decision so far is what the subset has to beat, so most subsets are settled by a few prices.
-    """
-    if not any(fits_one_round(problem, stage) for stage in STAGES):
-        return math.inf, None, False
-    known = candidates.decision
-    for starts in ((known.rounds,) if known is not None else (), ()):
-        search = Search(problem, tolerance, deadline, best=known, starts=starts)
-        search.run()
-        if search.proven > -math.inf or search.late:
-            break
-    return search.proven, None if search.best is known else search.best, search.late
+    def _try(self, mask: Mask, rounds: int) -> None:
+        """Plan a subset that the relaxation likes, if it is new; looked for near so many fine-tuning rounds."""
+        began = time.monotonic()
+        leader, candidates = self.candidates.leader, self.candidates
+        if mask.tobytes() in candidates.tried or not self.choice.allows(mask):
+            return
+        if self._tries > _TRYING * (began - self._began) + 0.1:
+            return
+        starts = () if leader is None else (leader.rounds, (leader.rounds[0], rounds))
+        candidates.improve(mask, *starts, patience=0.5)
+        if candidates.leader is not leader and candidates.leader is not None:
+            candidates.search(candidates.leader.mask)
+            candidates.chase()
+            candidates.swap(_SWAPS)
+        self._tries += time.monotonic() - began

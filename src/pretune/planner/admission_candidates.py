@@ -15,27 +15,32 @@ from numpy.typing import NDArray
 
 from pretune.physics.types import Floats
 from pretune.planner.admission_fleet import Choice, Mask
+from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.kernels.admission import brackets, offer_of, subset_batches
 from pretune.planner.kernels.fixed import SOLVED, Point, new_point, solve_fixed
 from pretune.planner.kernels.fleet import least_device_span, round_at
 from pretune.planner.kernels.priced import Region, price
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.problem import Batches, Devices, Problem
+from pretune.planner.search import Search
 from pretune.planner.whole import Decision, round_batches
 
 _SPANS = 28
 """Spans that a scan at given prices tries."""
-_SHARES = (0.0, 0.003, 0.03, 0.15, 0.4, 0.7, 1.0)
-"""Shares of the most rounds of either stage, for a coarse grid."""
-_MOST_ROUNDS = 10**12
+_NEAR = 3e-3
+"""Relative gap at which the rounds of a subset count as good enough."""
 _SCANS = 8
 _SWAPS = 6
 """Devices of either kind that a round of swaps tries."""
 _SWAP_WORK, _LEAST_SWAPS, _MOST_SWAPS = 60_000, 40, 1000
 """How many swaps are tried: so many devices in all, within these ends."""
 
-_SMALL = 16
-"""Fleets up to this size can afford to look for the best rounds after every swap."""
+_FEWER = (1.0, 0.9, 0.75, 0.5)
+"""Shares of the fine-tuning rounds that are tried where all of them do not fit."""
+_GROWN = 4
+"""Devices that are looked at in earnest each time one is added."""
+_WORSE = 0.2
+"""How much worse (as a share) a subset may be at the leader's rounds for its own to be looked for."""
 
 Rounds = tuple[int, int]
 
@@ -85,54 +90,39 @@ class Candidates:
         return True
 
     def search(self, mask: Mask) -> None:
-        """Look for the best rounds of a subset, from the best of a coarse grid of rounds."""
-        if not self.choice.allows(mask):
-            return
-        problem = self.choice.subset(mask)
-        point = new_point(int(mask.sum()))
-        most = (_most_rounds(problem, 0), _most_rounds(problem, 1))
-        if most[1] == 0:
-            return
-        starts = {(round(a * most[0]), max(round(b * most[1]), 1)) for a in _SHARES for b in _SHARES if a + b <= 1.0}
-        values = {rounds: value_at(problem, rounds, point) for rounds in sorted(starts)}
-        start = min(values, key=lambda rounds: (values[rounds], rounds))
-        if math.isfinite(values[start]):
+        """Look for the best rounds of a subset, wherever they are."""
+        if self.choice.allows(mask) and not self.late:
             self.tried.pop(mask.tobytes(), None)
-            self.improve(mask, start)
+            self.improve(mask, patience=math.inf)
 
-    def improve(self, mask: Mask, start: Rounds, step: float = 1.25, patience: float = 0.5) -> Found | None:
-        """The best rounds of a subset near `start`, by compass search with real batches; then with whole ones.
+    def improve(self, mask: Mask, *starts: Rounds, patience: float = 0.5) -> Found | None:
+        """The best rounds of a subset with real batches, looked for from `starts` on; then with whole ones.
 
-        The search begins with a factor of `step`. A subset that is worse than the leader by more than the share
-        `patience` to start with is not pursued.
+        A subset that is worse than the leader by more than the share `patience` at all the starts is not pursued.
         """
         key = mask.tobytes()
         if key in self.tried or not self.choice.allows(mask):
             return self.tried.get(key)
         problem = self.choice.subset(mask)
-        point = new_point(int(mask.sum()))
-        values: dict[Rounds, float] = {}
-
-        def value(rounds: Rounds) -> float:
-            if rounds not in values:
-                values[rounds] = value_at(problem, rounds, point)
-            return values[rounds]
-
-        rounds = start
-        while not math.isfinite(value(rounds)) and max(rounds) > 1:
-            rounds = (rounds[0] // 2, max(rounds[1] // 2, 1))
         found = None
-        hopeless = self.leader is not None and value(rounds) > (1.0 + patience) * self.leader.value
-        if math.isfinite(value(rounds)):
-            while step > 1.004 and not (hopeless or self.late):
-                best = min(_around(rounds, step), key=value)
-                if value(best) < value(rounds):
-                    rounds = best
-                else:
-                    step = step**0.4
-            found = self._settle(mask, problem, rounds)
+        if self._hopeful(problem, starts, patience):
+            for begin in (starts, ()):
+                search = Search(problem, _NEAR, self.deadline, starts=begin, only_real=True)
+                search.run()
+                if math.isfinite(search.real[0]):
+                    break
+            if math.isfinite(search.real[0]) and search.real[1][1] > 0:
+                found = self._settle(mask, problem, search.real[1])
         self.tried[key] = found
         return found
+
+    def _hopeful(self, problem: Problem, starts: tuple[Rounds, ...], patience: float) -> bool:
+        """Whether a subset fits at all and is good enough at one of the rounds."""
+        if self.leader is None or patience == math.inf:
+            return fits_one_round(problem, STAGES[1])
+        point = new_point(problem.devices.cycles.size)
+        most = (1.0 + patience) * self.leader.value
+        return any(value_near(problem, rounds, point) <= most for rounds in starts)
 
     def _settle(self, mask: Mask, problem: Problem, rounds: Rounds) -> Found:
         """Prices and whole batches at the rounds."""
@@ -179,6 +169,7 @@ class Candidates:
         if self.leader is not None:
             self.search(self.leader.mask)
             self.chase()
+        self.grow()
         self.swap()
 
     def _orders(self) -> Iterator[NDArray[np.intp]]:
@@ -206,40 +197,44 @@ class Candidates:
             if self.leader is leader:
                 return
 
-    def swap(self) -> None:
-        """Put single devices in, out, or in another's place, as long as that helps."""
-        left = min(max(_SWAP_WORK // len(self.choice), _LEAST_SWAPS), _MOST_SWAPS)
+    def grow(self) -> None:
+        """Begin with the best device alone and add the best one each time, as long as that helps."""
+        mask = np.zeros(len(self.choice), dtype=np.bool_)
+        last = self.leader
+        rounds = None if last is None else last.rounds
+        while rounds is not None and not mask.all() and not self.late:
+            values = np.full(len(self.choice), math.inf)
+            point = new_point(int(mask.sum()) + 1)
+            for k in np.flatnonzero(~mask).tolist():
+                more = mask.copy()
+                more[k] = True
+                if self.choice.allows(more):
+                    values[k] = value_near(self.choice.subset(more), rounds, point)
+            best: Found | None = None
+            for k in np.argsort(values, kind="stable")[:_GROWN].tolist():
+                more = mask.copy()
+                more[k] = True
+                found = self.improve(more, rounds, patience=math.inf)
+                if found is not None and (best is None or found.value < best.value):
+                    best = found
+            if best is None or (mask.any() and last is not None and best.value >= last.value):
+                return
+            mask, rounds, last = best.mask, best.rounds, best
+
+    def swap(self, most: int = _MOST_SWAPS) -> None:
+        """Put single devices in, out, or in another's place, as long as that helps; at most so many times."""
+        left = min(max(_SWAP_WORK // len(self.choice), _LEAST_SWAPS), most)
         while True:
             leader = self.leader
             if leader is None:
                 return
             for mask in neighbours(self.choice, leader):
-                if len(self.choice) <= _SMALL:
-                    self.improve(mask, leader.rounds, step=1.25, patience=0.2)
-                else:
-                    self.improve(mask, leader.rounds, step=1.02, patience=0.0)
+                self.improve(mask, leader.rounds, patience=_WORSE)
                 left -= 1
                 if left <= 0 or self.late:
                     return
             if self.leader is leader:
                 return
-
-
-def _around(rounds: Rounds, step: float) -> list[Rounds]:
-    """Rounds a factor of `step` up, down or across in the rounds of both stages, with fine-tuning."""
-    back = 1.0 / step
-    ways = ((step, 1.0), (back, 1.0), (1.0, step), (1.0, back), (step, back), (back, step))
-    return sorted({(_scaled(rounds[0], f), max(_scaled(rounds[1], g), 1)) for f, g in ways})
-
-
-def _scaled(rounds: int, factor: float) -> int:
-    """`rounds` times `factor`, at least one away when the factor is not one (and at least 0)."""
-    if factor == 1.0:
-        return rounds
-    nearest = round(rounds * factor)
-    if nearest == rounds:
-        nearest += 1 if factor > 1.0 else -1
-    return max(nearest, 0)
 
 
 def _sizes(count: int) -> list[int]:
@@ -248,29 +243,22 @@ def _sizes(count: int) -> list[int]:
     return sorted(size for size in sizes | {count - 1} if 0 < size < count)
 
 
-def _most_rounds(problem: Problem, stage: int) -> int:
-    """The most rounds of one stage alone that fit the budgets."""
-
-    def fits(rounds: int) -> bool:
-        m, n = (float(rounds), 0.0) if stage == 0 else (0.0, float(rounds))
-        return bool(solve_fixed(problem, problem.batches, m, n, 0.0, 0.0, point) == SOLVED)
-
-    point = new_point(problem.devices.cycles.size)
-    low, high = 0, 1
-    while high < _MOST_ROUNDS and fits(high):
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
-
-
 def value_at(problem: Problem, rounds: Rounds, point: Point) -> float:
     """The criterion at fixed rounds with real batches; infinity where they do not fit."""
     m, n = map(float, rounds)
     weight, phi, psi0, psi = coefficients(problem.criterion, m, n)
     status = solve_fixed(problem, problem.batches, m, n, psi0, psi, point)
     return (phi + float(point.scalars[8])) / weight if status == SOLVED else math.inf
+
+
+def value_near(problem: Problem, rounds: Rounds, point: Point) -> float:
+    """The criterion at the rounds, or at fewer fine-tuning rounds where those do not fit."""
+    value = math.inf
+    for part in _FEWER:
+        value = value_at(problem, (rounds[0], max(round(part * rounds[1]), 1)), point)
+        if math.isfinite(value):
+            break
+    return value
 
 
 def shares_at(
@@ -321,7 +309,7 @@ def scan(choice: Choice, lam: float, omega: float, rounds: Rounds, near: Mask) -
             shares, ratios = shares_at(choice, batches, lam, omega, (m, n), span, weight)
             offer = offer_of(problem, lam, omega, shares, ratios)
             cost = np.empty(len(choice))
-            brackets(problem, offer, high, n, psi, 1.0 / weight**2, span, cost)
+            brackets(problem._replace(batches=batches), offer, n, psi / weight**2, span, cost)
             with np.errstate(divide="ignore", invalid="ignore"):
                 ideal = np.sqrt(psi * problem.devices.variance / (n * offer.samples)) / weight
                 noisy = psi * problem.devices.variance / weight**2 / np.clip(ideal, 1.0, np.maximum(high, 1.0))
@@ -357,12 +345,11 @@ def neighbours(choice: Choice, found: Found) -> Iterator[Mask]:
     psi = coefficients(problem.criterion, m, n)[3]
     high = subset_batches(problem, Region(m, m, n, n, found.span, found.span), 0.0)
     weight = float(alpha[found.mask].sum())
-    shares, ratios = shares_at(
-        choice, problem.batches._replace(high=high), found.lam, found.omega, (m, n), found.span, weight
-    )
+    batches = problem.batches._replace(high=high)
+    shares, ratios = shares_at(choice, batches, found.lam, found.omega, (m, n), found.span, weight)
     cost = np.empty(len(choice))
     offer = offer_of(problem, found.lam, found.omega, shares, ratios)
-    brackets(problem, offer, high, n, psi, 1.0 / weight**2, found.span, cost)
+    brackets(problem._replace(batches=batches), offer, n, psi / weight**2, found.span, cost)
     ratio = cost / alpha
     inside, outside = np.flatnonzero(found.mask), np.flatnonzero(~found.mask)
     dear = inside[np.argsort(-ratio[inside], kind="stable")][:_SWAPS]
@@ -381,3 +368,21 @@ def neighbours(choice: Choice, found: Found) -> Iterator[Mask]:
         more = found.mask.copy()
         more[j] = True
         yield more
+
+
+def planned_bound(
+    problem: Problem, tolerance: float, deadline: float, candidates: Candidates
+) -> tuple[float, Decision | None, bool]:
+    """What is proven of every plan of one subset, the best decision known after it, and whether time was up.
+
+    The best decision so far is what the subset has to beat, so most subsets are settled by a few prices.
+    """
+    if not any(fits_one_round(problem, stage) for stage in STAGES):
+        return math.inf, None, False
+    known = candidates.decision
+    for starts in ((known.rounds,) if known is not None else (), ()):
+        search = Search(problem, tolerance, deadline, best=known, starts=starts)
+        search.run()
+        if search.proven > -math.inf or search.late:
+            break
+    return search.proven, None if search.best is known else search.best, search.late

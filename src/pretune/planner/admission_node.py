@@ -9,9 +9,15 @@ import numpy as np
 
 from pretune.physics.types import Floats
 from pretune.planner.admission_fleet import Mask
-from pretune.planner.kernels.admission import FREE, IN, OUT, Cell
+from pretune.planner.kernels.admission import FREE, IN, OUT, Cell, Offer, Part, prove
 from pretune.planner.kernels.priced import Region, most_server_batch
+from pretune.planner.kernels.rounds import TRAJECTORY
 from pretune.planner.problem import Devices, Problem
+
+COARSE = {"n": 1.0, "s": 1.0, "w": 0.3}
+"""Sides wider than this (in the logarithm) are cut by width alone: what they lose says little."""
+DEVICES = 0.5
+"""A device is decided where no side loses more than this share of what is missing without any of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +31,77 @@ class Node:
     """Which of the distinct broadcasts, nearest first, the farthest admitted device may need."""
     state: Floats
     prices: tuple[float, float]
-    """lambda per joule, and what a second is worth in joules."""
+    """What both budgets are worth together, and what a second is worth in joules."""
+    inner: tuple[float, float]
+    """The like, for the middle of the node it was cut from."""
+    likely: Mask
+    """Who is in at the relaxation of the node it was cut from."""
 
     @property
     def cell(self) -> Cell:
         """Span and weight, as the kernels take them."""
         return Cell(self.region.s1, self.region.s2, *self.weights)
+
+
+def scalable(part: Part) -> bool:
+    """Whether the right prices bound all rounds alike: trajectory, and no battery that has to last for them."""
+    return bool(part.problem.criterion[0] == TRAJECTORY and np.all(np.isinf(part.problem.devices.battery)))
+
+
+def widest(node: Node, part: Part) -> str | None:
+    """The side that is so wide that it has to be cut whatever it loses, if there is one."""
+    region, cell = part.region, part.cell
+    widths = {
+        "n": 0.0 if scalable(part) else math.log((region.n2 + 1.0) / (region.n1 + 1.0)),
+        "s": math.log(cell.s2 / cell.s1),
+        "w": math.log(cell.w2 / cell.w1),
+    }
+    scaled = {key: width / COARSE[key] for key, width in widths.items()}
+    side = max(scaled, key=lambda key: scaled[key])
+    return side if scaled[side] > 1.0 else None
+
+
+def middle_of(part: Part) -> Part:
+    """The middle of a part's boxes, but for the rounds that cost the bound little (see `scalable`)."""
+    region, cell = part.region, part.cell
+    s, w = math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2)
+    region = region._replace(s1=s, s2=s)
+    if not scalable(part):
+        n = between(region.n1, region.n2 + 1.0)
+        region = region._replace(n1=n, n2=n)
+    return part._replace(region=region, cell=Cell(s, s, w, w))
+
+
+def losses_of(node: Node, part: Part, offer: Offer, levels: Floats) -> dict[str, float]:
+    """How much of the bound at the node's middle each side loses, at the same prices."""
+    region, cell = part.region, part.cell
+    thin = middle_of(part)
+    point = float(prove(thin, offer, False)[0])
+    only: dict[str, Part] = {}
+    if thin.region.n1 == thin.region.n2 and region.n2 > region.n1:
+        only["n"] = thin._replace(region=thin.region._replace(n1=region.n1, n2=region.n2))
+    if cell.s2 > cell.s1 * (1.0 + 1e-9):
+        only["s"] = thin._replace(cell=thin.cell._replace(s1=cell.s1, s2=cell.s2))
+    if cell.w2 > cell.w1 * (1.0 + 1e-9):
+        only["w"] = thin._replace(cell=thin.cell._replace(w1=cell.w1, w2=cell.w2))
+    losses = {key: point - float(prove(one, offer, False)[0]) for key, one in only.items()}
+    rounds = thin.region
+    if rounds.m2 > rounds.m1:
+        m = between(rounds.m1, rounds.m2)
+        parts = (rounds._replace(m2=m), rounds._replace(m1=m + 1.0))
+        losses["m"] = min(float(prove(thin._replace(region=one), offer, False)[0]) for one in parts) - point
+    if rounds.n2 > rounds.n1:
+        n = between(rounds.n1, rounds.n2)
+        parts = (rounds._replace(n2=n), rounds._replace(n1=n + 1.0))
+        losses["n"] = min(float(prove(thin._replace(region=one), offer, False)[0]) for one in parts) - point
+    first, last = node.reach
+    if last > first:
+        limits = part.problem.limits
+        far = math.sqrt(float(levels[last]) * limits.down_s)
+        farther = limits._replace(down_s=far, down_j=limits.down_j / limits.down_s * far)
+        losses["reach"] = float(prove(thin._replace(problem=part.problem._replace(limits=farther)), offer, False)[0])
+        losses["reach"] -= point
+    return losses
 
 
 def by_device(node: Node, critical: int, alpha: Floats) -> list[Node]:
@@ -84,13 +155,14 @@ def server_pays(problem: Problem, m: float, n: float, span: float, inside: Mask)
 
 
 def most_pretraining(problem: Problem, low: float, high: float, n: float, span: float, inside: Mask) -> float:
-    """The most rounds in [low, high] that the server can pay; it can pay `low`."""
+    """Rounds in [low, high] beyond which the server can't pay; it can pay `low`. To about a tenth."""
     if server_pays(problem, high, n, span, inside):
         return high
-    while high - low > 1.0:
-        middle = float(math.floor(0.5 * (low + high)))
+    while high - low > 1.0 and high > 1.1 * low:
+        middle = float(math.floor(math.sqrt((low + 1.0) * (high + 1.0)))) - 1.0
+        middle = min(max(middle, low + 1.0), high - 1.0)
         if server_pays(problem, middle, n, span, inside):
             low = middle
         else:
             high = middle
-    return low
+    return high - 1.0
