@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ sys.path.insert(0, str(ROOT / "tests" / "planner"))
 
 from draws import Drawn, draw  # noqa: E402
 
+from pretune.planner.kernels.fixed import SOLVED, new_point, solve_fixed
+from pretune.planner.kernels.rounds import coefficients
+from pretune.planner.problem import build
 from pretune.scenario import Scenario, load_scenario, scenario_from_dict  # noqa: E402
 
 DIGITS = ROOT / "examples" / "digits.yaml"
@@ -19,8 +24,10 @@ JOINT = tuple(
     f"{kind}-{access}-{criterion}" for kind in ("digits", "drawn") for access in ACCESS for criterion in CRITERIA
 )
 """Whole plans at K = 10: the demo and a drawn fleet, both accesses, both criteria."""
-FIXED = tuple(f"{access}-{idle}" for access in ACCESS for idle in ("dynamic", "idle"))
-"""Fixed rounds: both accesses, without and with static and circuit power."""
+FIXED = tuple(
+    f"{access}-{idle}-{energy}" for access in ACCESS for idle in ("dynamic", "idle") for energy in ("drawn", "tight")
+)
+"""Fixed rounds: both accesses, without and with static and circuit power, energy as drawn and where it surely binds."""
 FEW = tuple(range(12))
 """Seeds of the scenarios beside global solvers."""
 
@@ -54,9 +61,24 @@ def heavy() -> Scenario:
 
 def fleet(name: str, count: int) -> Drawn:
     """One of `FIXED`, with as many devices as asked for."""
-    access, idle = name.split("-")
+    access, idle, energy = name.split("-")
     options: dict[str, Any] = {"idle_power": idle == "idle", "batteries": False, "stages": "both", "energy": "tight"}
-    return draw(FIXED.index(name), count=count, access=access, criterion="final", **options)
+    seed = FIXED.index(name) // 2
+    drawn = draw(seed, count=count, access=access, criterion="final", **options)
+    return drawn if energy == "drawn" else tightened(drawn)
+
+
+def tightened(drawn: Drawn) -> Drawn:
+    """The same with the geometric mean of the least energy that its rounds can take and what their optimum takes."""
+    problem, _ = build(drawn.scenario)
+    m, n = map(float, drawn.rounds)
+    _, _, psi0, psi = coefficients(problem.criterion, m, n)
+    taken = []
+    for worth in (0.0, 1.0):
+        point = new_point(problem.devices.cycles.size)
+        assert solve_fixed(problem, problem.batches, m, n, worth * psi0, worth * psi, point) == SOLVED
+        taken.append(float(point.scalars[6]))
+    return dataclasses.replace(drawn, scenario=drawn.scenario.with_budget(energy_j=math.sqrt(taken[0] * taken[1])))
 
 
 def few(seed: int) -> Drawn:

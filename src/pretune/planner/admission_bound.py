@@ -46,9 +46,10 @@ _WORTHS = (0.03, 0.3, 1.0)
 """What both budgets may be worth, over the criterion."""
 _MOST_WORTH = 10.0
 """What one device's time or battery may be worth, over the criterion."""
-_TRYING = 0.3
+_TRYING, _FIRST = 0.02, 4
+"""Subsets that the relaxation likes and that are tried, for each node looked at, and at first."""
 _SWAPS = 30
-"""Share of the time that goes into better subsets, and the swaps tried on each that leads."""
+"""Swaps tried on each that leads."""
 _LEAF = 5
 """Nodes that planning one subset counts for."""
 MOST_NODES = 5_000
@@ -78,8 +79,7 @@ class SubsetSearch:
     proven: float = -math.inf
     nodes: int = 0
     late: bool = False
-    _began: float = 0.0
-    _tries: float = 0.0
+    _tries: int = 0
     _planned: set[bytes] = field(default_factory=set)
 
     @property
@@ -95,7 +95,6 @@ class SubsetSearch:
 
         `pretrain_bound` bounds the plans that do not fine-tune.
         """
-        self._began = time.monotonic()
         self.floor = pretrain_bound
         self.levels = np.unique(self.choice.down_s)
         self.guess = np.zeros(len(self.choice))
@@ -369,16 +368,15 @@ class SubsetSearch:
 
     def _try(self, mask: Mask, rounds: int) -> None:
         """Plan a subset that the relaxation likes, if it is new; looked for near so many fine-tuning rounds."""
-        began = time.monotonic()
         leader, candidates = self.candidates.leader, self.candidates
         if mask.tobytes() in candidates.tried or not self.choice.allows(mask):
             return
-        if self._tries > _TRYING * (began - self._began) + 0.1:
+        if self._tries > _TRYING * self.nodes + _FIRST:
             return
+        self._tries += 1
         starts = () if leader is None else (leader.rounds, (leader.rounds[0], rounds))
         candidates.improve(mask, *starts, patience=0.5)
         if candidates.leader is not leader and candidates.leader is not None:
             candidates.search(candidates.leader.mask)
             candidates.chase()
             candidates.swap(_SWAPS)
-        self._tries += time.monotonic() - began

@@ -127,13 +127,15 @@ def tangents(
     if not lam > 0.0:
         return shares, ratios
     beta = math.sqrt(psi / (n * lam)) * y
-    one = Point(np.zeros(1), np.ones(1), np.ones(1), np.zeros(1), np.ones(1), np.ones(1), np.zeros(10))
+    one = Point(
+        np.zeros(1), np.ones(1), np.ones(1), np.zeros(1), np.ones(1), np.ones(1), np.full(1, -1.0), np.zeros(10)
+    )
     for k in range(count):
         if batches.high[k] < 1.0:
             continue
         price, ratio = 0.0, 1.0
         price, _, batch, clock, x = device_at(
-            d, k, batches.low[k], batches.high[k], beta, spans[k], omega, problem.limits.tdma, guess[k]
+            d, k, batches.low[k], batches.high[k], beta, spans[k], omega, problem.limits.tdma, guess[k], -1.0
         )
         if d.battery[k] < math.inf and device_energy(d, k, batch, clock, x) > d.battery[k] / n:
             alone = Devices(
@@ -149,7 +151,7 @@ def tangents(
                 d.battery[k : k + 1],
             )
             low, high = batches.low[k : k + 1], batches.high[k : k + 1]
-            one.price[0], one.ratio[0] = price, 1.0
+            one.price[0], one.ratio[0], one.gentlest[0] = price, 1.0, -1.0
             round_at(alone, problem.limits, low, high, beta, n, spans[k], omega, one)
             price, ratio = one.price[0], one.ratio[0]
         if 0.0 <= price < 1e200 and 1.0 <= ratio < 1e100:

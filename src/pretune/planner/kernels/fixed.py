@@ -39,8 +39,8 @@ __all__ = [
 ]
 
 _EVEN, _UNUSED = 1e-2, 1e-3
-"""How evenly the stages' prices of time meet (FDMA), and the share of the time that may be left (TDMA), where the energy
-that more would save is not what is minimised."""
+"""How evenly the stages' prices of time meet (FDMA), and the share of the time that may be left (TDMA), where the
+energy that more would save is not what is minimised."""
 
 SOLVED, ENERGY_SHORT, DELAY_SHORT, BATTERY_SHORT = 0, 1, 2, 3
 
@@ -87,7 +87,9 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
         free = free_energy(problem, batches, m, n, span)[1] <= budget
         if free:
             point.scalars[0], point.scalars[2] = lam_floor, span
-    if plain and not free and not limits.tdma:
+    # with static power and no start most devices idle, and their prices of nothing lead Newton's method nowhere
+    lost = point.scalars[0] == 0.0 and bool(np.any(d.static > 0.0))
+    if plain and not free and not limits.tdma and not lost:
         lam = point.scalars[0]
         if newton_start(problem, batches, m, n, psi0, psi, least, point):
             beta0 = math.sqrt(psi0 / (m * point.scalars[0])) if m > 0.0 else 0.0

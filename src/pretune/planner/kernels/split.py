@@ -157,7 +157,7 @@ def fdma_split(
         span = idle
     # where the last trial from the left thinks the prices meet, in a straight line
     straight = -1.0
-    wide, slow = math.inf, 0
+    wide, missed, slow = math.inf, math.inf, 0
     for _ in range(TRIALS):
         total, slope, energy, _ = round_at(
             problem.devices, limits, batches.low, batches.high, beta, n, span, 0.0, point
@@ -212,11 +212,15 @@ def fdma_split(
                     new = (time - m * t0 * math.exp(miss * n / (steep * m * t0))) / n
                     if not (span < new < right):
                         new = right - 0.1 * (right - span)
-        # prices may jump, and then slopes lead to and fro between the ends: at the third small step the bracket is halved
-        slow = slow + 1 if right - left > 0.5 * wide else 0
+        if total < min(own, server.static) and left < idle < span:
+            # so little makes the server only just not idle
+            new = idle
+        # prices may jump, and then slopes lead to and fro between the ends: the third small step is a half of the bracket
+        off = abs(math.log(total / own)) if total > 0.0 and own > 0.0 else math.inf
+        slow = slow + 1 if right - left > 0.5 * wide and off > 0.1 * missed else 0
         if slow >= 3:
             new, slow = 0.5 * (left + right), 0
-        wide = right - left
+        wide, missed = right - left, off
         if new == span:
             break
         span = new

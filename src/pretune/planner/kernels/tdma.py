@@ -178,7 +178,7 @@ def tdma_split(
     warm = point.scalars[2]
     phase = warm if left < warm < right else _first_phase(problem, batches, m, n, beta0, beta, left, right)
     done, at_left = False, False
-    wide, slow, edge = math.inf, 0, 0.0
+    wide, missed, slow, edge = math.inf, math.inf, 0, 0.0
     for _ in range(2 * TRIALS):
         total, slope = computing_at(d, batches.low, batches.high, beta, phase, point)
         seconds, by_price = _seconds_at(problem, batches, m, n, beta0, phase, total, point)
@@ -213,8 +213,8 @@ def tdma_split(
                 new = left + 0.05 * (phase - left)
         elif left == least and right - left <= 1e-6 * right:
             new, at_left = least, True
-        slow = slow + 1 if right - left > 0.5 * wide else 0
-        wide = right - left
+        slow = slow + 1 if right - left > 0.5 * wide and abs(miss) > 0.1 * missed else 0
+        wide, missed = right - left, abs(miss)
         if edge > 0.0:
             # the other side of a jump: if the time is used up between the two, that is where
             new, edge, slow = edge * (1.0 - _BESIDE if right == edge else 1.0 + _BESIDE), 0.0, 0
