@@ -13,9 +13,9 @@ sys.path.insert(0, str(ROOT / "tests" / "planner"))
 
 from draws import Drawn, draw  # noqa: E402
 
-from pretune.planner.kernels.fixed import SOLVED, new_point, solve_fixed
-from pretune.planner.kernels.rounds import coefficients
-from pretune.planner.problem import build
+from pretune.planner.kernels.fixed import SOLVED, new_point, solve_fixed  # noqa: E402
+from pretune.planner.kernels.rounds import coefficients  # noqa: E402
+from pretune.planner.problem import build  # noqa: E402
 from pretune.scenario import Scenario, load_scenario, scenario_from_dict  # noqa: E402
 
 DIGITS = ROOT / "examples" / "digits.yaml"

@@ -215,7 +215,7 @@ def fdma_split(
         if total < min(own, server.static) and left < idle < span:
             # so little makes the server only just not idle
             new = idle
-        # prices may jump, and then slopes lead to and fro between the ends: the third small step is a half of the bracket
+        # prices may jump, and then slopes lead to and fro: the third small step is a half of the bracket
         off = abs(math.log(total / own)) if total > 0.0 and own > 0.0 else math.inf
         slow = slow + 1 if right - left > 0.5 * wide and off > 0.1 * missed else 0
         if slow >= 3:
