@@ -1,0 +1,91 @@
+"""The variance of one sample's gradient: the trace of its covariance, ``E|g|^2 - |E g|^2``.
+
+From the gradients of single samples (torch.func) where the model allows it, else from batches of two sizes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from pretune.convergence.estimate.subject import Data, Subject, first_line, gradient_of, pieces, summed_loss
+from pretune.errors import InputError
+
+_FLOATS_AT_ONCE = 2**21
+"""Bound on (samples at a time) x (parameters) where every sample has a gradient of its own: fits a cache."""
+_SMALL = 4
+"""Samples in a small batch of the two-batch-size estimator."""
+
+
+def variance(subject: Subject, data: Data, mean: Tensor) -> float:
+    """Trace of the covariance of one sample's gradient over `data`, whose mean gradient is `mean`.
+
+    With all samples at hand, what is drawn from (with replacement) is known and divided by n; a sub-sample is
+    divided by n - 1.
+
+    Raises:
+        InputError: the model draws random numbers (dropout).
+    """
+    count = len(data[0])
+    try:
+        spread = single_norms(subject, data) - float(mean.square().sum())
+    except RuntimeError as error:
+        if "random" in str(error):
+            why = first_line(error)
+            raise InputError(f"task.model: the gradients of single samples can't be taken ({why})") from error
+        spread = two_batch_spread(subject, data, mean)
+    spread = max(0.0, spread)
+    return spread if subject.exact or count < 2 else spread * count / (count - 1)
+
+
+def single_norms(subject: Subject, data: Data) -> float:
+    """Mean squared norm of single samples' gradients, over the side's share of `single_samples`.
+
+    Raises:
+        RuntimeError: torch.func can't take the model apart.
+    """
+    count = max(2, math.ceil(subject.settings.single_samples * len(data[0]) / subject.side(data)))
+    model, loss = subject.model, subject.loss
+    wanted = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    others = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
+    others |= dict(model.named_buffers())
+
+    def value(wanted: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        output = functional_call(model, {**wanted, **others}, (x.unsqueeze(0),))
+        return loss(output, y.unsqueeze(0))[0]
+
+    def norm_sq(wanted: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        slope: dict[str, Tensor] = grad(value)(wanted, x, y)
+        return torch.stack([part.square().sum() for part in slope.values()]).sum()
+
+    norms = vmap(norm_sq, in_dims=(None, 0, 0), randomness="error")
+    step = max(1, min(512, _FLOATS_AT_ONCE // sum(p.numel() for p in wanted.values())))
+    few, total = (data[0][:count], data[1][:count]), 0.0
+    for x, y in pieces(few, step):
+        total += float(norms(wanted, x, y).double().sum())
+    return total / len(few[0])
+
+
+def two_batch_spread(subject: Subject, data: Data, mean: Tensor) -> float:
+    """``E|g|^2 - |mean|^2`` over `data` without gradients of single samples; unbiased for a random order of `data`.
+
+    With disjoint batches of b of the n samples, ``E|g_b|^2 - |g_n|^2 = S^2 (1/b - 1/n)``, where ``S^2`` is the trace of
+    the covariance divided by n - 1. The idea of comparing two batch sizes is that of McCandlish, Kaplan et al., "An
+    empirical model of large-batch training" (arXiv:1812.06162, appendix A.1).
+    """
+    n = len(data[0])
+    b = _SMALL if n >= 4 * _SMALL else 1
+    if n < 2:
+        return 0.0
+    most = max(2, math.ceil(subject.settings.single_samples * n / (subject.side(data) * b)))
+    norms = []
+    for x, y in pieces(data, b):
+        if len(x) < b or len(norms) == most:
+            break
+        slope = gradient_of(summed_loss(subject, x, y) / b, subject.parameters)
+        norms.append(sum(float(part.double().square().sum()) for part in slope))
+    excess = sum(norms) / len(norms) - float(mean.square().sum())
+    return excess / (1.0 / b - 1.0 / n) * (n - 1) / n
