@@ -44,7 +44,9 @@ def top_curvature(subject: Subject) -> float:
                 again = torch.autograd.grad(along, parameters, materialize_grads=True)
             except RuntimeError as error:
                 why = first_line(error)
-                raise InputError(f"task.loss: can't be differentiated twice, which the smoothness needs ({why})") from error
+                raise InputError(
+                    f"task.loss: can't be differentiated twice, which the smoothness needs ({why})"
+                ) from error
             product = [old + new for old, new in zip(product, again, strict=True)]
         before, value = value, math.sqrt(sum(float(part.square().sum()) for part in product))
         vector = product

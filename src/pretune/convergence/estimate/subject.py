@@ -82,18 +82,28 @@ def subject_of(
         raise InputError("task.model: has batch norm, so single samples have no gradient; use group or layer norm")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError("task.model: has no trainable parameters, should have some to measure gradients of")
-    most = [max(2, round(settings.samples * share)) for share in weights.tolist()]
+    most = _dealt(weights, settings.samples)
     return Subject(
         model=copy.deepcopy(model).train(),
         loss=loss,
         general=_some(general, settings.samples, rng),
         devices=[_some(data, count, rng) for data, count in zip(devices, most, strict=True)],
-        exact=len(general[0]) <= settings.samples
-        and all(len(data[0]) <= count for data, count in zip(devices, most, strict=True)),
+        exact=takes_all(general, devices, weights, settings.samples),
         weights=weights,
         settings=settings,
         seed=seed,
     )
+
+
+def takes_all(general: Data, devices: Sequence[Data], weights: Floats, samples: int) -> bool:
+    """Whether so many samples a side are all there are."""
+    dealt = _dealt(weights, samples)
+    return len(general[0]) <= samples and all(len(data[0]) <= most for data, most in zip(devices, dealt, strict=True))
+
+
+def _dealt(weights: Floats, samples: int) -> list[int]:
+    """The most samples of each device, by weight."""
+    return [max(2, round(samples * share)) for share in weights.tolist()]
 
 
 def _some(data: Data, most: int, rng: np.random.Generator) -> Data:

@@ -75,7 +75,9 @@ def constants_of(looks: Sequence[Look], subject: Subject, weights: Floats, setti
             f"|gradient|^2 / (2 (task loss - {settings.floor:g})), mean over the models of that stage where it is "
             f"smaller: the rate at which the path closes the gap, no bound (the least is {min(every_slope):.2g})",
         ),
-        flops_per_sample=exact(flops_per_sample(subject), "forward and backward pass, counted by PyTorch's flop counter"),
+        flops_per_sample=exact(
+            flops_per_sample(subject), "forward and backward pass, counted by PyTorch's flop counter"
+        ),
         upload_bits=exact(
             payload_bits(subject, trainable_only=True), "one gradient: the trainable parameters, uncompressed"
         ),
