@@ -154,9 +154,8 @@ class Scenario(Part):
             section = section_of(key)
             used = None if section is None else getattr(getattr(self, section), key)
             if section is not None and (used is None or not found.is_value(used)):
-                lines.append(
-                    f"{section}.{key}: {figure_text(used)} is in use, measured was {figure_text(found.value)} on {found.date}"
-                )
+                measured = figure_text(found.value)
+                lines.append(f"{section}.{key}: {figure_text(used)} is in use, measured was {measured} on {found.date}")
         return tuple(lines)
 
     @cached_property

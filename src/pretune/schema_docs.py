@@ -149,8 +149,8 @@ MEASURED = """\
 ## `measured`
 
 What [`pretune calibrate`](calibrate.md) measured, for each key with its provenance. The values in use are those in
-`convergence` and `workload`; `pretune plan` and `pretune calibrate` say in one line each which of them is not the measured
-one. This section changes no plan: it is no part of the scenario's digest.
+`convergence` and `workload`; `pretune plan` and `pretune calibrate` say in one line each which of them is not the
+measured one. This section changes no plan: it is no part of the scenario's digest.
 """
 
 MEASURED_KEYS = """\

@@ -21,7 +21,7 @@ MOST_DEVICES = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What goes into the file: `measured` whole, `values` by section and key; `kept` says in one line each what stays."""
+    """What goes into the file: `measured` whole, `values` by section; `kept` tells what stays, in a line each."""
 
     measured: Mapping[str, Mapping[str, Any]]
     values: Mapping[str, Mapping[str, Figure]]

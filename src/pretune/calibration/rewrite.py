@@ -94,5 +94,6 @@ def _ruamel(text: str, values: Values, measured: Mapping[str, Any]) -> str:
     return out.getvalue()
 
 
-_YAML: list[Callable[[str, Values, Mapping[str, Any]], str]] = [operate, _ruamel]
-_WAYS = {".json": [_json], ".toml": [_toml], ".yaml": _YAML, ".yml": _YAML}
+_Way = Callable[[str, Values, Mapping[str, Any]], str]
+_YAML: list[_Way] = [operate, _ruamel]
+_WAYS: dict[str, list[_Way]] = {".json": [_json], ".toml": [_toml], ".yaml": _YAML, ".yml": _YAML}

@@ -33,7 +33,6 @@ class Progress:
         self._task = self._bar.add_task("", total=None)
 
     def __enter__(self) -> Self:
-        self._bar.start()
         return self
 
     def __exit__(
@@ -42,7 +41,8 @@ class Progress:
         self._bar.stop()
 
     def __call__(self, count: int, most: int) -> None:
-        """Show how far it is."""
+        """Show how far it is; what fails before the first look shows no bar."""
+        self._bar.start()
         self._bar.update(self._task, completed=count, total=most)
 
 

@@ -210,8 +210,8 @@ def _check(task: Task, general: Samples, theirs: Samples, seed: int) -> None:
             )
         if probe(model, task.loss, samples):
             raise InputError(
-                "task.model: samples of a batch influence each other (batch norm?), so single samples have no gradient; "
-                "use group or layer norm"
+                "task.model: samples of a batch influence each other (batch norm?), so single samples have no "
+                "gradient; use group or layer norm"
             )
         if task.loss is cross_entropy:
             _check_classes(model(samples.x[:1]), samples.y, whose)
@@ -225,7 +225,8 @@ def _check_classes(output: Tensor, labels: Tensor, whose: str) -> None:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:
             raise InputError(
-                f"task: the {whose} labels run from {low} to {high}, should run from 0 to {classes - 1}, the model's outputs"
+                f"task: the {whose} labels run from {low} to {high}, should run from 0 to {classes - 1}, "
+                "the model's outputs"
             )
 
 

@@ -6,8 +6,8 @@ Alvarez-Melis and Fusi, "Geometric dataset distances via optimal transport" (Neu
 inner distances instead of Gaussian ones. For other targets ``d`` is their Euclidean distance.
 
 Finite samples of one and the same distribution are some distance apart: the distance between two samples of the same
-side says how much of the figure that is. By the triangle inequality ``W(P, Q) >= E W(P_n, Q_n) - E W(P_n, P_n') - E W(Q_n,
-Q_n')``, and by convexity ``W(P, Q) <= E W(P_n, Q_n)``.
+side says how much of the figure that is. By convexity ``W(P, Q) <= E W(P_n, Q_n)``, and by the triangle inequality
+``W(P, Q) >= E W(P_n, Q_n) - E W(P_n, P_n') - E W(Q_n, Q_n')``.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def wasserstein(a: Cloud, b: Cloud) -> float:
 def _labels_apart(a: Cloud, b: Cloud) -> Floats:
     """Squared distance of each pair of targets, shape (n, m)."""
     if not (a.of_classes and b.of_classes):
-        return _squares(a.y.reshape(len(a.x), -1), b.y.reshape(len(b.x), -1))
+        return _squares(_numbers(a.y), _numbers(b.y))
     kinds_a, row = np.unique(a.y, return_inverse=True)
     kinds_b, column = np.unique(b.y, return_inverse=True)
     table = np.zeros((len(kinds_a), len(kinds_b)))
@@ -93,6 +93,10 @@ def _labels_apart(a: Cloud, b: Cloud) -> Floats:
             table[i, j] = _transport(cost) ** 2
     found: Floats = table[row][:, column]
     return found
+
+
+def _numbers(y: Floats | Ints) -> Floats:
+    return y.reshape(len(y), -1).astype(np.float64)
 
 
 def _squares(a: NDArray[np.float64], b: NDArray[np.float64]) -> Floats:

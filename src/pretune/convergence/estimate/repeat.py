@@ -64,10 +64,10 @@ class Figures:
 def conclude(repetitions: Sequence[Repetition], weights: Floats, settings: EstimateSettings, data: str) -> Figures:
     """The constants from at least two repetitions; `data` says how many samples each looked at.
 
-    The value of a mean is the mean over the repetitions of each one's mean along its path (`summary.constants_of` says why
-    a mean); its interval is Student's t over the repetitions. Two are no means: the smoothness is the largest figure met
-    anywhere, with the margin, up to what a further repetition is expected to stay below; and the initial gap lies
-    between what the paths closed of it and the whole loss.
+    The value of a mean is the mean over the repetitions of each one's mean along its path (`summary.constants_of` says
+    why a mean); its interval is Student's t over the repetitions. Two are no means: the smoothness is the largest
+    figure met anywhere, with the margin, up to what a further repetition is expected to stay below; and the initial
+    gap lies between what the paths closed of it and the whole loss.
     """
     many = f"{len(repetitions)} repetitions"
     paths = [stages(one.looks) for one in repetitions]
@@ -83,7 +83,8 @@ def conclude(repetitions: Sequence[Repetition], weights: Floats, settings: Estim
         low=min(interval(largest)[0], value),
         high=max(value, interval(largest, one_more=True)[1]),
         method=f"largest of the Hessian's top eigenvalue ({max(map(max, steepest)):.3g}) and the secants "
-        f"({max(map(max, secants)):.3g}) of the task loss along {many} of the path, times a margin of {settings.margin:g}",
+        f"({max(map(max, secants)):.3g}) of the task loss along {many} of the path, times a margin of "
+        f"{settings.margin:g}",
     )
 
     losses = [one.looks[0].task_loss for one in repetitions]
@@ -93,8 +94,8 @@ def conclude(repetitions: Sequence[Repetition], weights: Floats, settings: Estim
         value=float(np.mean(gaps)),
         low=min(max(0.0, signed_interval(closed)[0]), float(np.mean(gaps))),
         high=interval(gaps)[1],
-        method=f"task loss of the untrained model less {settings.floor:g}, the lower estimate of the least loss; its low "
-        f"end is what the paths closed of it; {many}",
+        method=f"task loss of the untrained model less {settings.floor:g}, the lower estimate of the least loss; its "
+        f"low end is what the paths closed of it; {many}",
     )
 
     squares = [float(np.mean([look.shift_sq for look in first])) for first, _ in paths]
@@ -134,8 +135,8 @@ def conclude(repetitions: Sequence[Repetition], weights: Floats, settings: Estim
         value=float(np.mean(rates)),
         low=interval(rates)[0],
         high=interval(rates)[1],
-        method=f"|gradient|^2 / (2 (task loss - {settings.floor:g})), mean along that stage where it is smaller: the rate "
-        f"at which the path closes the gap, no bound; {many}; met {_span(every)}",
+        method=f"|gradient|^2 / (2 (task loss - {settings.floor:g})), mean along that stage where it is smaller: the "
+        f"rate at which the path closes the gap, no bound; {many}; met {_span(every)}",
     )
     if 0.0 < rate.value <= single["smoothness"].value:
         single["pl_constant"] = rate

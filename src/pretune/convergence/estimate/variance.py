@@ -81,7 +81,7 @@ def two_batch_spread(subject: Subject, data: Data, mean: Tensor) -> float:
     if n < 2:
         return 0.0
     most = max(2, math.ceil(subject.settings.single_samples * n / (subject.side(data) * b)))
-    norms = []
+    norms: list[float] = []
     for x, y in pieces(data, b):
         if len(x) < b or len(norms) == most:
             break
