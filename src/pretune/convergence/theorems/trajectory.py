@@ -12,8 +12,9 @@ Proof sketch: twice the two descent steps, summed over all rounds; the left-hand
 F(w_{M+N})) <= 2 Delta``.
 
 Tight: for an isotropic Hessian and ``eta0 = 1/L`` all that is lost is the final gap; with ``eta = 1/L``, no noise at
-the devices and one round of fine-tuning or more there is none. Two rounds or more of exact gradients from elsewhere
-lose up to a third or more: the worst function of one round is not that of the next (`experiments/worst_cases.py`).
+the devices and one round of fine-tuning or more there is none. Without noise, and with the gap counted up to the last
+model, some L-smooth function attains it at any rounds as long as ``eta0 = 1/L`` or there is no shift
+(`experiments/worst_cases.py`, by PEPit); with a shift and a shorter ``eta0`` the best member of `young_family` is lower.
 
 Source: as for the steps; put together for two stages by us.
 """

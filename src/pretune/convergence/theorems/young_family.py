@@ -12,7 +12,8 @@ more for the shift. At ``eta0 = 1/L`` all are the same.
 Proof sketch: in the proof of `descent_pretrain` the cross term is ``-eta0 (1 - L eta0) g'z``, and by Young's
 inequality ``-g'z <= rho |g|^2/2 + |z|^2/(2 rho)``.
 
-Tight: for an isotropic Hessian in a step where ``z = -rho g``.
+Tight: for an isotropic Hessian in a step where ``z = -rho g``; the best rho for one step is the worst case of all
+L-smooth functions (`experiments/worst_cases.py`, by PEPit).
 
 Source: our own; Young's inequality.
 """
