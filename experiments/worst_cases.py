@@ -3,10 +3,10 @@
     python experiments/worst_cases.py            # writes experiments/results/worst_cases.csv; about a minute
 
 PEPit (Goujaud et al., arXiv:2201.04040) turns "the worst L-smooth function in any dimension, after these steps" into a
-semidefinite program. Gradients are exact but for the shift, as the bounds allow it: the server's is anywhere within zeta
-of the task's, anew in every round. All with L = 1, Delta = 1. `gap` is counted up to the last model, F(w_0) - F(w_end),
-as in the proofs before the last step. For smooth functions with a Polyak-Lojasiewicz inequality no exact conditions are
-known, and PEPit's figure may itself be above the truth.
+semidefinite program. Gradients are exact but for the shift, as the bounds allow it: the server's is anywhere within
+zeta of the task's, anew in every round. All with L = 1, Delta = 1. `gap` is counted up to the last model, F(w_0) -
+F(w_end), as in the proofs before the last step. For smooth functions with a Polyak-Lojasiewicz inequality no exact
+conditions are known, and PEPit's figure may itself be above the truth.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def main() -> None:
     """Solve all and write the table."""
     with open(RESULTS, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["bound", "pretrain_rounds", "finetune_rounds", "step", "shift", "worst", "bound_value", "ratio"])
+        table.writerow(
+            ["bound", "pretrain_rounds", "finetune_rounds", "step", "shift", "worst", "bound_value", "ratio"]
+        )
         rows = [("trajectory", m, n, s0, z, *worst_average(m, n, s0, s, z)) for m, n, s0, s, z in AVERAGES]
         alone = [row for row in rows if row[2] == 0]
         rows += [("young_family", m, n, s0, z, worst, best_of_family(m, s0, z)) for _, m, n, s0, z, worst, _ in alone]

@@ -22,7 +22,9 @@ def cases() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize(("m", "n", "step", "zeta"), [(0, 1, 0.5, 0.0), (0, 3, 1.0, 0.0), (2, 0, 1.0, 0.5), (1, 1, 1.0, 0.5)])
+@pytest.mark.parametrize(
+    ("m", "n", "step", "zeta"), [(0, 1, 0.5, 0.0), (0, 3, 1.0, 0.0), (2, 0, 1.0, 0.5), (1, 1, 1.0, 0.5)]
+)
 def test_the_trajectory_bound_is_attained(cases, m, n, step, zeta):
     worst, bound = cases.worst_average(m, n, step, step, zeta)
     assert worst == pytest.approx(bound, rel=1e-4)

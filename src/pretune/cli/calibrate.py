@@ -23,7 +23,7 @@ def calibrate_command(
         typer.Option("--seconds", metavar="S", help="Stop measuring after this long; the intervals say the rest."),
     ] = 300.0,
     repetitions: Annotated[
-        int, typer.Option("--repetitions", metavar="N", min=2, help="Models and paths measured, if time allows.")
+        int, typer.Option("--repetitions", metavar="N", min=3, help="Models and paths measured, if time allows.")
     ] = 5,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of all that is random.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace values that were set by hand, too.")] = False,

@@ -7,6 +7,8 @@ calibration goes on where it was: the path is walked again (its batches follow f
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
 from pretune.convergence.constants import EstimateSettings
 from pretune.convergence.estimate.distance import sides_apart
@@ -30,6 +32,9 @@ from pretune.runtime.load import load_task
 from pretune.runtime.partition import hold
 from pretune.runtime.task import Samples, Task, cross_entropy
 from pretune.scenario import Scenario
+
+_HOPELESS = 3.0
+"""If the first look says that an interval takes so many times the seconds there are, it is told at once."""
 
 Seen = Callable[[Look, int, int], None]
 """Called with a new look (also each one read back), how many there are and how many there may be."""
@@ -46,7 +51,7 @@ class Budget:
     @property
     def settings(self) -> EstimateSettings:
         """What a path measures with so many samples."""
-        few = min(1000, self.samples)
+        few = min(500, self.samples)
         return EstimateSettings(samples=self.samples, single_samples=few, curvature_samples=few)
 
 
@@ -122,7 +127,8 @@ def calibrate(
         kept.seconds = clock.spent
         kept.save()
         told(look)
-        if clock.spent > budget.seconds:
+        alone = not kept.done and len(kept.looks) == 1
+        if clock.spent > budget.seconds or (alone and clock.spent * LEAST * each > _HOPELESS * budget.seconds):
             raise _Late
 
     for look in [*(look for one in kept.done for look in one.looks), *kept.looks][-1:]:
@@ -208,19 +214,23 @@ def _check(task: Task, general: Samples, theirs: Samples, seed: int) -> None:
                 f"task: general samples have the shape {tuple(general.x.shape[1:])} and task samples "
                 f"{tuple(samples.x.shape[1:])}, should have the same"
             )
+        if task.loss is cross_entropy:
+            _check_classes(model, samples, whose)
         if probe(model, task.loss, samples):
             raise InputError(
                 "task.model: samples of a batch influence each other (batch norm?), so single samples have no "
                 "gradient; use group or layer norm"
             )
-        if task.loss is cross_entropy:
-            _check_classes(model(samples.x[:1]), samples.y, whose)
         if samples.x.dtype.is_floating_point and not bool(torch.isfinite(samples.x).all()):
             raise InputError(f"task: the {whose} samples' inputs hold numbers that are not finite")
 
 
-def _check_classes(output: Tensor, labels: Tensor, whose: str) -> None:
-    classes = int(output.shape[1]) if output.ndim == 2 else 0
+def _check_classes(model: nn.Module, samples: Samples, whose: str) -> None:
+    """Cross-entropy would take a label of -100 for one to be left out, and fails late on one that is too large."""
+    labels, classes = samples.y, 0
+    with contextlib.suppress(Exception), torch.no_grad():  # a model that fails is told by `probe`
+        output = copy.deepcopy(model)(samples.x[:2])
+        classes = int(output.shape[1]) if output.ndim == 2 else 0
     if classes and labels.ndim == 1 and not labels.dtype.is_floating_point:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:

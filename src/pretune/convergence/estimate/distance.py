@@ -1,9 +1,9 @@
 """How far apart general and task data are: a Wasserstein distance that knows labels, by the POT library.
 
 Two samples are ``sqrt(|x - x'|^2 + d(y, y')^2)`` apart. For class labels ``d(y, y')`` is itself a Wasserstein distance,
-that of the inputs of class y of the one set and class y' of the other: the optimal transport data-set distance of
-Alvarez-Melis and Fusi, "Geometric dataset distances via optimal transport" (NeurIPS 2020), here of order 1 with exact
-inner distances instead of Gaussian ones. For other targets ``d`` is their Euclidean distance.
+that of the inputs of the two classes, in the manner of Alvarez-Melis and Fusi, "Geometric dataset distances via optimal
+transport" (NeurIPS 2020). Here a class means the same on both sides, so that equal labels are no distance apart, and
+the classes' inputs are the general data's (the task's where these have none). For other targets ``d`` is Euclidean.
 
 Finite samples of one and the same distribution are some distance apart: the distance between two samples of the same
 side says how much of the figure that is. By convexity ``W(P, Q) <= E W(P_n, Q_n)``, and by the triangle inequality
@@ -69,30 +69,46 @@ def sides_apart(general: Data, task: Data, most: int, rng: np.random.Generator) 
     theirs = rng.permutation(len(task[0]))[: 2 * halves]
     a, b = cloud_of(general, ours[:halves]), cloud_of(general, ours[halves:])
     c, d = cloud_of(task, theirs[:halves]), cloud_of(task, theirs[halves:])
+    classes = class_distances(_both(a, b), _both(c, d))
     return Distances(
-        between=0.5 * (wasserstein(a, c) + wasserstein(b, d)), general=wasserstein(a, b), task=wasserstein(c, d)
+        between=0.5 * (wasserstein(a, c, classes) + wasserstein(b, d, classes)),
+        general=wasserstein(a, b, classes),
+        task=wasserstein(c, d, classes),
     )
 
 
-def wasserstein(a: Cloud, b: Cloud) -> float:
+def _both(a: Cloud, b: Cloud) -> Cloud:
+    return Cloud(x=np.concatenate([a.x, b.x]), y=np.concatenate([a.y, b.y]))
+
+
+def wasserstein(a: Cloud, b: Cloud, classes: ClassDistances | None) -> float:
     """The Wasserstein-1 distance of two clouds, every sample with the same weight."""
-    cost = np.sqrt(_squares(a.x, b.x) + _labels_apart(a, b))
-    return _transport(cost)
+    if classes is None:
+        return _transport(np.sqrt(_squares(a.x, b.x) + _squares(_numbers(a.y), _numbers(b.y))))
+    row, column = np.searchsorted(classes.kinds, a.y), np.searchsorted(classes.kinds, b.y)
+    return _transport(np.sqrt(_squares(a.x, b.x) + classes.squares[row][:, column]))
 
 
-def _labels_apart(a: Cloud, b: Cloud) -> Floats:
-    """Squared distance of each pair of targets, shape (n, m)."""
-    if not (a.of_classes and b.of_classes):
-        return _squares(_numbers(a.y), _numbers(b.y))
-    kinds_a, row = np.unique(a.y, return_inverse=True)
-    kinds_b, column = np.unique(b.y, return_inverse=True)
-    table = np.zeros((len(kinds_a), len(kinds_b)))
-    for i in range(len(kinds_a)):
-        for j in range(len(kinds_b)):
-            cost = np.sqrt(_squares(a.x[row == i][:INNER], b.x[column == j][:INNER]))
-            table[i, j] = _transport(cost) ** 2
-    found: Floats = table[row][:, column]
-    return found
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassDistances:
+    """The class numbers that occur, sorted, shape (c,), and the squared distance of each pair, shape (c, c)."""
+
+    kinds: Ints
+    squares: Floats
+
+
+def class_distances(general: Cloud, task: Cloud) -> ClassDistances | None:
+    """See above; None where targets are no classes."""
+    if not (general.of_classes and task.of_classes):
+        return None
+    kinds = np.union1d(general.y, task.y)
+    inputs = [(general if np.any(general.y == kind) else task) for kind in kinds]
+    clouds = [side.x[side.y == kind][:INNER] for side, kind in zip(inputs, kinds, strict=True)]
+    squares = np.zeros((len(kinds), len(kinds)))
+    for i in range(len(kinds)):
+        for j in range(i):
+            squares[i, j] = squares[j, i] = _transport(np.sqrt(_squares(clouds[i], clouds[j]))) ** 2
+    return ClassDistances(kinds=kinds, squares=squares)
 
 
 def _numbers(y: Floats | Ints) -> Floats:

@@ -17,6 +17,9 @@ from pretune.convergence.estimate.variance import variance
 from pretune.errors import InputError
 from pretune.physics.types import Floats
 
+_UNKNOWN = 10.0
+"""Stands for the relative error of a variance from a single sample, about which nothing is known."""
+
 START, PRETRAIN, FINETUNE = "start", "pretrain", "finetune"
 
 
@@ -25,7 +28,8 @@ class Look:
     """What was found at one model of the path.
 
     `shift_sq`, corrected for noise, may come out negative; `secant` is the change of the task gradient since the look
-    before per change of the model (0 at the first); `device_variance` has one figure per device.
+    before per change of the model (0 at the first); `device_variance` has one figure per device. The `..._error` are
+    standard errors of what choosing other samples would change (at most, for the shift); zero where all are taken.
     """
 
     stage: str
@@ -37,6 +41,9 @@ class Look:
     device_variance: tuple[float, ...]
     curvature: float
     secant: float
+    shift_error: float
+    pretrain_error: float
+    device_error: tuple[float, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """For a file; numbers read back to the bit."""
@@ -51,15 +58,13 @@ class Look:
         """
         if not isinstance(tree, Mapping) or set(tree) != {field.name for field in fields(Look)}:
             raise ValueError("not a look")
-        numbers = {key: tree[key] for key in tree if key not in ("stage", "round_", "device_variance")}
-        if not all(isinstance(value, float) for value in (*numbers.values(), *tree["device_variance"])):
+        lists: dict[str, Any] = {key: tuple(tree[key]) for key in ("device_variance", "device_error")}
+        numbers = {key: tree[key] for key in tree if key not in ("stage", "round_", *lists)}
+        if not all(
+            isinstance(value, float) for value in (*numbers.values(), *(v for part in lists.values() for v in part))
+        ):
             raise ValueError("not numbers")
-        return Look(
-            stage=str(tree["stage"]),
-            round_=int(tree["round_"]),
-            device_variance=tuple(tree["device_variance"]),
-            **numbers,
-        )
+        return Look(stage=str(tree["stage"]), round_=int(tree["round_"]), **lists, **numbers)
 
 
 def looks_on_path(rounds: Sequence[int], points: int) -> int:
@@ -135,18 +140,24 @@ def _look(
     """
     ours, general_loss = mean_gradient(subject, subject.general)
     theirs = torch.zeros_like(ours)
-    variances, noise, task_loss = [], 0.0, 0.0
+    variances: list[float] = []
+    errors: list[float] = []
+    noise, task_loss = 0.0, 0.0
     for data, share in subject.shares:
         mean, mean_loss = mean_gradient(subject, data)
         _refuse_non_finite(mean_loss, float(mean.square().sum()), stage)
         theirs.add_(mean, alpha=share)
-        variances.append(variance(subject, data, mean))
+        spread, error = variance(subject, data, mean)
+        variances.append(spread)
+        errors.append(min(error, _UNKNOWN * spread))
         noise += share**2 * variances[-1] / len(data[0])
         task_loss += share * mean_loss
     _refuse_non_finite(general_loss, float(ours.square().sum()), stage)
-    pretrain_variance = variance(subject, subject.general, ours)
+    pretrain_variance, pretrain_error = variance(subject, subject.general, ours)
     noise += pretrain_variance / len(subject.general[0])
-    shift_sq = float((ours - theirs).square().sum()) - (0.0 if subject.exact else noise)
+    noise = 0.0 if subject.exact else noise
+    apart = float((ours - theirs).square().sum())
+    shift_sq = apart - noise
     norm_sq = float(theirs.square().sum())
     if stage == START and norm_sq == 0.0 and pretrain_variance == 0.0:
         raise InputError("task.loss: does not change with the model's parameters: all its gradients are zero")
@@ -162,6 +173,9 @@ def _look(
         pretrain_variance=pretrain_variance,
         device_variance=tuple(variances),
         curvature=curvature,
+        shift_error=math.sqrt(4.0 * apart * noise + 2.0 * noise**2),  # of |d + e|^2, at most, with E|e|^2 = noise
+        pretrain_error=min(pretrain_error, _UNKNOWN * pretrain_variance),
+        device_error=tuple(errors),
         secant=0.0 if last is None else secant((last[0], here[0]), (last[1], theirs)),
     ), here
 

@@ -16,8 +16,8 @@ from pretune.convergence.estimate.path import Look, gap_slopes
 from pretune.convergence.estimate.summary import exact, stages
 from pretune.physics.types import Floats
 
-LEAST = 2
-"""Repetitions that an interval needs."""
+LEAST = 3
+"""Repetitions that an interval needs: two may agree by luck."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Figures:
 
 
 def conclude(repetitions: Sequence[Repetition], weights: Floats, settings: EstimateSettings, data: str) -> Figures:
-    """The constants from at least two repetitions; `data` says how many samples each looked at.
+    """The constants from at least `LEAST` repetitions; `data` says how many samples each looked at.
 
     The value of a mean is the mean over the repetitions of each one's mean along its path (`summary.constants_of` says
     why a mean); its interval is Student's t over the repetitions. Two are no means: the smoothness is the largest
@@ -99,7 +99,7 @@ def conclude(repetitions: Sequence[Repetition], weights: Floats, settings: Estim
     )
 
     squares = [float(np.mean([look.shift_sq for look in first])) for first, _ in paths]
-    low, high = signed_interval(squares)
+    low, high = signed_interval(squares, error=_mean([look.shift_error for first, _ in paths for look in first]))
     single["shift"] = Measured(
         value=_root(float(np.mean(squares))),
         low=_root(low),
@@ -112,20 +112,26 @@ def conclude(repetitions: Sequence[Repetition], weights: Floats, settings: Estim
 
     single["pretrain_variance"] = _mean_of(
         [[look.pretrain_variance for look in first] for first, _ in paths],
+        _mean([look.pretrain_error for first, _ in paths for look in first]),
         "variance of one sample's gradient at the server, mean along pre-training",
         data,
     )
     devices = tuple(
         _mean_of(
             [[look.device_variance[k] for look in second] for _, second in paths],
+            _mean([look.device_error[k] for _, second in paths for look in second]),
             "variance of one sample's gradient within each device, mean along fine-tuning",
             data,
         )
         for k in range(len(weights))
     )
     pooled = [[float(np.asarray(look.device_variance) @ weights) for look in second] for _, second in paths]
+    errors = [float(np.linalg.norm(np.asarray(look.device_error) * weights)) for _, second in paths for look in second]
     single["finetune_variance"] = _mean_of(
-        pooled, "variance of one sample's gradient within a device, mean by weight and along fine-tuning", data
+        pooled,
+        _mean(errors),
+        "variance of one sample's gradient within a device, mean by weight and along fine-tuning",
+        data,
     )
 
     slopes = [[gap_slopes(stage, settings.floor) for stage in path] for path in paths]
@@ -150,9 +156,13 @@ def conclude(repetitions: Sequence[Repetition], weights: Floats, settings: Estim
     return Figures(single=single, device_variance=devices, notes=tuple(notes))
 
 
-def _mean_of(along: Sequence[Sequence[float]], what: str, data: str) -> Measured:
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _mean_of(along: Sequence[Sequence[float]], error: float, what: str, data: str) -> Measured:
     means = [float(np.mean(one)) for one in along]
-    low, high = interval(means)
+    low, high = interval(means, error=error)
     met = _span([value for one in along for value in one])
     method = f"{what}, {data}, {len(along)} repetitions; met {met}"
     return Measured(value=float(np.mean(means)), low=low, high=high, method=method)

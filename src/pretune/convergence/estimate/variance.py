@@ -20,8 +20,12 @@ _SMALL = 4
 """Samples in a small batch of the two-batch-size estimator."""
 
 
-def variance(subject: Subject, data: Data, mean: Tensor) -> float:
-    """Trace of the covariance of one sample's gradient over `data`, whose mean gradient is `mean`.
+def variance(subject: Subject, data: Data, mean: Tensor) -> tuple[float, float]:
+    """Trace of the covariance of one sample's gradient over `data`, whose mean gradient is `mean`; and its standard
+    error.
+
+    The error is that of the squared norms' mean, what choosing other samples would change; zero with all samples at
+    hand.
 
     With all samples at hand, what is drawn from (with replacement) is known and divided by n; a sub-sample is
     divided by n - 1.
@@ -31,18 +35,22 @@ def variance(subject: Subject, data: Data, mean: Tensor) -> float:
     """
     count = len(data[0])
     try:
-        spread = single_norms(subject, data) - float(mean.square().sum())
-    except RuntimeError as error:
-        if "random" in str(error):
-            why = first_line(error)
-            raise InputError(f"task.model: the gradients of single samples can't be taken ({why})") from error
-        spread = two_batch_spread(subject, data, mean)
+        mean_sq, error = single_norms(subject, data)
+        spread = mean_sq - float(mean.square().sum())
+    except RuntimeError as failure:
+        if "random" in str(failure):
+            why = first_line(failure)
+            raise InputError(f"task.model: the gradients of single samples can't be taken ({why})") from failure
+        spread, error = two_batch_spread(subject, data, mean)
     spread = max(0.0, spread)
-    return spread if subject.exact or count < 2 else spread * count / (count - 1)
+    if subject.exact:
+        return spread, 0.0
+    return (spread * count / (count - 1), error) if count > 1 else (spread, math.inf)
 
 
-def single_norms(subject: Subject, data: Data) -> float:
-    """Mean squared norm of single samples' gradients, over the side's share of `single_samples`.
+def single_norms(subject: Subject, data: Data) -> tuple[float, float]:
+    """Mean squared norm of single samples' gradients, over the side's share of `single_samples`, and its standard
+    error.
 
     Raises:
         RuntimeError: torch.func can't take the model apart.
@@ -63,14 +71,19 @@ def single_norms(subject: Subject, data: Data) -> float:
 
     norms = vmap(norm_sq, in_dims=(None, 0, 0), randomness="error")
     step = max(1, min(512, _FLOATS_AT_ONCE // sum(p.numel() for p in wanted.values())))
-    few, total = (data[0][:count], data[1][:count]), 0.0
-    for x, y in pieces(few, step):
-        total += float(norms(wanted, x, y).double().sum())
-    return total / len(few[0])
+    few = data[0][:count], data[1][:count]
+    return _mean_and_error(torch.cat([norms(wanted, x, y).double() for x, y in pieces(few, step)]))
 
 
-def two_batch_spread(subject: Subject, data: Data, mean: Tensor) -> float:
-    """``E|g|^2 - |mean|^2`` over `data` without gradients of single samples; unbiased for a random order of `data`.
+def _mean_and_error(norms: Tensor) -> tuple[float, float]:
+    error = float(norms.std()) / math.sqrt(len(norms)) if len(norms) > 1 else math.inf
+    return float(norms.mean()), error
+
+
+def two_batch_spread(subject: Subject, data: Data, mean: Tensor) -> tuple[float, float]:
+    """``E|g|^2 - |mean|^2`` over `data` without gradients of single samples, and its standard error.
+
+    Unbiased for a random order of `data`.
 
     With disjoint batches of b of the n samples, ``E|g_b|^2 - |g_n|^2 = S^2 (1/b - 1/n)``, where ``S^2`` is the trace of
     the covariance divided by n - 1. The idea of comparing two batch sizes is that of McCandlish, Kaplan et al., "An
@@ -79,7 +92,7 @@ def two_batch_spread(subject: Subject, data: Data, mean: Tensor) -> float:
     n = len(data[0])
     b = _SMALL if n >= 4 * _SMALL else 1
     if n < 2:
-        return 0.0
+        return 0.0, math.inf
     most = max(2, math.ceil(subject.settings.single_samples * n / (subject.side(data) * b)))
     norms: list[float] = []
     for x, y in pieces(data, b):
@@ -87,5 +100,6 @@ def two_batch_spread(subject: Subject, data: Data, mean: Tensor) -> float:
             break
         slope = gradient_of(summed_loss(subject, x, y) / b, subject.parameters)
         norms.append(sum(float(part.double().square().sum()) for part in slope))
-    excess = sum(norms) / len(norms) - float(mean.square().sum())
-    return excess / (1.0 / b - 1.0 / n) * (n - 1) / n
+    mean_sq, error = _mean_and_error(torch.tensor(norms, dtype=torch.float64))
+    factor = (n - 1) / n / (1.0 / b - 1.0 / n)
+    return factor * (mean_sq - float(mean.square().sum())), factor * error

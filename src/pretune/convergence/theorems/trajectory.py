@@ -14,7 +14,8 @@ F(w_{M+N})) <= 2 Delta``.
 Tight: for an isotropic Hessian and ``eta0 = 1/L`` all that is lost is the final gap; with ``eta = 1/L``, no noise at
 the devices and one round of fine-tuning or more there is none. Without noise, and with the gap counted up to the last
 model, some L-smooth function attains it at any rounds as long as ``eta0 = 1/L`` or there is no shift
-(`experiments/worst_cases.py`, by PEPit); with a shift and a shorter ``eta0`` the best member of `young_family` is lower.
+(`experiments/worst_cases.py`, by PEPit); with a shift and a shorter ``eta0`` the best member of `young_family` is
+lower.
 
 Source: as for the steps; put together for two stages by us.
 """
