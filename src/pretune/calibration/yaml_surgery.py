@@ -26,8 +26,12 @@ def operate(text: str, values: Mapping[str, Mapping[str, Any]], measured: Mappin
 
 def _root(text: str) -> Any:
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
-    root = YAML(typ="safe", pure=True).compose(text)
+    try:
+        root = YAML(typ="safe", pure=True).compose(text)
+    except YAMLError:  # what was put at the end stands behind the mark that ends the document
+        raise NotSimple from None
     if root is None or root.id != "mapping" or root.flow_style:
         raise NotSimple
     return root
