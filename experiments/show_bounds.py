@@ -46,8 +46,8 @@ def training() -> str:
     above = sum(ratio < 1.0 for ratio in ratios)
     last = sum(float(row["final_ratio"]) < 1.0 for row in rows)
     words = (
-        f"Bound over measured lies between {min(ratios):g} and {max(ratios):g} for `trajectory`; it is below 1 in {above} "
-        f"of {len(rows)} cells, and for `final` in {last}."
+        f"Bound over measured lies between {min(ratios):g} and {max(ratios):g} for `trajectory`; it is below 1 in "
+        f"{above} of {len(rows)} cells, and for `final` in {last}."
     )
     return f"{table(head, shown)}\n\n{words}"
 

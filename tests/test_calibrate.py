@@ -241,3 +241,16 @@ def test_a_scenario_is_not_moved_away_from_its_files(tmp_path: Path, capsys: pyt
     (tmp_path / "other").mkdir()
     line = refused(capsys, path, "-o", str(tmp_path / "other" / "mine.yaml"))
     assert "whose task.file is relative to its own" in line
+
+
+@pytest.mark.parametrize(("missing", "named"), [("torch", "torch"), ("ot", "POT"), ("tomlkit", "tomlkit")])
+def test_what_is_not_installed_is_named_before_any_work(tmp_path: Path, missing: str, named: str) -> None:
+    path = spirals(tmp_path)
+    if missing == "tomlkit":
+        path = tmp_path / "mine.toml"
+        path.write_text('name = "x"\n')
+    code = f"import sys; sys.modules[{missing!r}] = None; from pretune.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "calibrate", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"pretune: {named} is not installed; install it with: pip install 'pretune[train]'\n"

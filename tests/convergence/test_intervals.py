@@ -127,7 +127,7 @@ def test_models_that_can_not_be_taken_apart_use_two_batch_sizes():
     true = float(data[0].var(dim=0, correction=0).sum())
     value, error = variance(subject, subject.general, mean)
     assert value == pytest.approx(true, rel=0.3)
-    assert error == 0.0  # of choosing samples: these are all
+    assert 0.0 < error < 0.3 * value
     few = subject_of(Opaque(), square, data, [data], np.ones(1), EstimateSettings(samples=40), 0, path_rng(0))
     mean, _ = mean_gradient(few, few.general)
     value, error = variance(few, few.general, mean)

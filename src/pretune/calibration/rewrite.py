@@ -59,11 +59,21 @@ def _json(text: str, values: Values, measured: Mapping[str, Any]) -> str:
     return json.dumps(tree, indent=len(indent[1]) if indent else 2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _toml(text: str, values: Values, measured: Mapping[str, Any]) -> str:
+def toml_library() -> Any:
+    """tomlkit.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     try:
         import tomlkit
     except ImportError:
         raise MissingExtra("train", "tomlkit") from None
+    return tomlkit
+
+
+def _toml(text: str, values: Values, measured: Mapping[str, Any]) -> str:
+    tomlkit = toml_library()
     document: Any = tomlkit.parse(text)
     for section, part in values.items():
         if section not in document:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pretune.calibration.decide import Decision, decide
 from pretune.calibration.fill import STEPS, filled
-from pretune.calibration.rewrite import changed, rewritten
+from pretune.calibration.rewrite import changed, rewritten, toml_library
 from pretune.cli.guard import Interrupted
 from pretune.cli.planning import refuse_existing
 from pretune.errors import InputError, MissingExtra
@@ -60,6 +60,8 @@ def run_calibrate(wanted: Wanted) -> int:
     try:
         found = _measure(wanted, scenario, tree)
     except KeyboardInterrupt:
+        if not wanted.state.exists():
+            raise
         raise Interrupted(f"interrupted; go on with: {_resume_line(wanted)}") from None
     decision = decide(
         found.figures.single,
@@ -85,6 +87,8 @@ def _check(wanted: Wanted) -> dict[str, Any]:
     if not (wanted.seconds > 0 and math.isfinite(wanted.seconds)):
         raise InputError.field("--seconds", wanted.seconds, "a number of seconds above 0")
     tree = read_tree(wanted.scenario)
+    if wanted.scenario.suffix.lower() == ".toml":
+        toml_library()  # known to be there before any work
     out = wanted.out
     if out is not None:
         if out.suffix.lower() != wanted.scenario.suffix.lower():

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from pretune.convergence.constants import EstimateSettings
-from pretune.convergence.estimate.distance import sides_apart
+from pretune.convergence.estimate.distance import sides_apart, transport_library
 from pretune.convergence.estimate.path import Look, looks_on_path, path_rng, walk
 from pretune.convergence.estimate.repeat import LEAST, Figures, Repetition, conclude
 from pretune.convergence.estimate.subject import Data, subject_of, takes_all
@@ -51,8 +51,8 @@ class Budget:
     @property
     def settings(self) -> EstimateSettings:
         """What a path measures with so many samples."""
-        few = min(500, self.samples)
-        return EstimateSettings(samples=self.samples, single_samples=few, curvature_samples=few)
+        single, curved = min(1000, self.samples), min(500, self.samples)
+        return EstimateSettings(samples=self.samples, single_samples=single, curvature_samples=curved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,7 @@ def calibrate(
         InputError: the task can't be used or measured, the budget is too small, or `state` is of something else.
     """
     budget = budget or Budget()
+    transport_library()  # known to be there before any work
     if task is None:
         task = load_task(scenario.task, base)
     held = hold(task, scenario)

@@ -13,6 +13,7 @@ side says how much of the figure that is. By convexity ``W(P, Q) <= E W(P_n, Q_n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,10 +122,19 @@ def _squares(a: NDArray[np.float64], b: NDArray[np.float64]) -> Floats:
     return np.maximum(squares, 0.0)
 
 
-def _transport(cost: Floats) -> float:
+def transport_library() -> Any:
+    """POT.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     try:
         import ot
     except ImportError:
         raise MissingExtra("train", "POT") from None
+    return ot
+
+
+def _transport(cost: Floats) -> float:
     rows, columns = cost.shape
-    return float(ot.emd2(np.full(rows, 1.0 / rows), np.full(columns, 1.0 / columns), cost))
+    return float(transport_library().emd2(np.full(rows, 1.0 / rows), np.full(columns, 1.0 / columns), cost))

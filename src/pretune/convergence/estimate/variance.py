@@ -42,9 +42,11 @@ def variance(subject: Subject, data: Data, mean: Tensor) -> tuple[float, float]:
             why = first_line(failure)
             raise InputError(f"task.model: the gradients of single samples can't be taken ({why})") from failure
         spread, error = two_batch_spread(subject, data, mean)
+    else:
+        error = 0.0 if subject.exact and _singles(subject, data) >= count else error
     spread = max(0.0, spread)
     if subject.exact:
-        return spread, 0.0
+        return spread, error
     return (spread * count / (count - 1), error) if count > 1 else (spread, math.inf)
 
 
@@ -55,7 +57,7 @@ def single_norms(subject: Subject, data: Data) -> tuple[float, float]:
     Raises:
         RuntimeError: torch.func can't take the model apart.
     """
-    count = max(2, math.ceil(subject.settings.single_samples * len(data[0]) / subject.side(data)))
+    count = _singles(subject, data)
     model, loss = subject.model, subject.loss
     wanted = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     others = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
@@ -73,6 +75,10 @@ def single_norms(subject: Subject, data: Data) -> tuple[float, float]:
     step = max(1, min(512, _FLOATS_AT_ONCE // sum(p.numel() for p in wanted.values())))
     few = data[0][:count], data[1][:count]
     return _mean_and_error(torch.cat([norms(wanted, x, y).double() for x, y in pieces(few, step)]))
+
+
+def _singles(subject: Subject, data: Data) -> int:
+    return max(2, math.ceil(subject.settings.single_samples * len(data[0]) / subject.side(data)))
 
 
 def _mean_and_error(norms: Tensor) -> tuple[float, float]:
