@@ -114,10 +114,11 @@ def test_constants_that_nobody_gave_are_filled_in(tmp_path: Path) -> None:
 def test_the_same_seed_measures_the_same(tmp_path: Path) -> None:
     path = spirals(tmp_path)
     texts = []
-    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+    for name, seed in (("a", "1"), ("b", "1")):
         assert calibrate(path, "-q", "-o", str(tmp_path / f"{name}.yaml"), "--seed", seed, "--overwrite") == 0
         texts.append((tmp_path / f"{name}.yaml").read_text(encoding="utf-8"))
-    assert texts[0] == texts[1] != texts[2]
+    assert texts[0] == texts[1]
+    assert "seed: 1" in texts[0]
 
 
 def test_an_interrupted_calibration_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,14 +50,15 @@ def show_calibration(measured: Measurements, decision: Decision, found: Calibrat
     """The figures, what was written and what was kept."""
     out = console()
     table = table_of("Constant", "Measured", "95% interval", "", left=1)
+    table.columns[0].no_wrap = True
     for key, figure in measured.found:
         section = section_of(key)
         written = section is not None and key in decision.values.get(section, {})
         table.add_row(
-            f"{section}.{key}" if section else key,
-            figure_text(figure.value),
+            key,
+            _short(figure.value),
             f"{_short(figure.low)} to {_short(figure.high)}",
-            Text("written" if written else "kept" if section else "for information", style="dim"),
+            Text("written" if written else "as it was" if section else "only told", style="dim"),
         )
     out.print(f"{found.repetitions} repetitions in {seconds(found.seconds)}")
     out.print(table)
@@ -70,5 +71,5 @@ def show_calibration(measured: Measurements, decision: Decision, found: Calibrat
 
 def _short(figure: Figure) -> str:
     if isinstance(figure, tuple):
-        return f"{min(figure):.3g} .. {max(figure):.3g}"
+        return f"({min(figure):.3g}..{max(figure):.3g})"
     return f"{figure:.0f}" if figure.is_integer() and figure < 1e15 else figure_text(rounded(figure))

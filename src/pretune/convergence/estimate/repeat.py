@@ -101,14 +101,16 @@ def conclude(repetitions: Sequence[Repetition], weights: Floats, settings: Estim
     squares = [float(np.mean([look.shift_sq for look in first])) for first, _ in paths]
     low, high = signed_interval(squares, error=_mean([look.shift_error for first, _ in paths for look in first]))
     single["shift"] = Measured(
-        value=_root(float(np.mean(squares))),
+        value=_root(high if low <= 0.0 else float(np.mean(squares))),
         low=_root(low),
         high=_root(high),
         method="distance of the gradients on general and on task data, root mean square along pre-training, "
         f"{data}, {many}; met {_span([_root(look.shift_sq) for first, _ in paths for look in first])}",
     )
     if low <= 0.0:
-        notes.append("shift: is not told from zero by these samples; more of them narrow its interval")
+        notes.append(
+            "shift: is not told from zero by these samples, so its value is the upper end; more samples lower it"
+        )
 
     single["pretrain_variance"] = _mean_of(
         [[look.pretrain_variance for look in first] for first, _ in paths],
