@@ -16,7 +16,7 @@ from pretune.convergence.estimate.path import Look, path_rng, walk
 from pretune.convergence.estimate.repeat import Repetition, conclude
 from pretune.convergence.estimate.smoothness import secant
 from pretune.convergence.estimate.subject import mean_gradient, subject_of
-from pretune.convergence.estimate.variance import single_norms, two_batch_spread, variance
+from pretune.convergence.estimate.variance import effective_rank, single_norms, two_batch_spread, variance
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10])
@@ -177,3 +177,12 @@ def test_equal_sides_are_no_further_apart_than_halves_of_one():
     assert found.between == pytest.approx(0.5 * (found.general + found.task), rel=0.2)
     shifted = sides_apart(data, (other[0] + 5.0, other[1]), 200, np.random.default_rng(0))
     assert shifted.between - shifted.general - shifted.task > 5.0
+
+
+def test_the_effective_rank_counts_the_directions_of_the_error():
+    data = _data(4000, 7)
+    subject, _ = _subject(data, 4000)
+    assert effective_rank(subject, subject.general) == pytest.approx(3.0, rel=0.4)  # three equal directions
+    along = data[0] * torch.tensor([1.0, 0.0, 0.0])
+    assert effective_rank(subject, (along, data[1])) == pytest.approx(1.0, abs=0.8)
+    assert effective_rank(subject, (data[0][:20], data[1][:20])) == 1.0

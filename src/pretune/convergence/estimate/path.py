@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pretune.convergence.estimate.smoothness import flat_model, secant, top_curvature
 from pretune.convergence.estimate.subject import Data, Subject, drawn, mean_gradient, sgd, stops_of
-from pretune.convergence.estimate.variance import variance
+from pretune.convergence.estimate.variance import effective_rank, variance
 from pretune.errors import InputError
 from pretune.physics.types import Floats
 
@@ -156,8 +156,7 @@ def _look(
     pretrain_variance, pretrain_error = variance(subject, subject.general, ours)
     noise += pretrain_variance / len(subject.general[0])
     noise = 0.0 if subject.exact else noise
-    apart = float((ours - theirs).square().sum())
-    shift_sq = apart - noise
+    shift_sq = float((ours - theirs).square().sum()) - noise
     norm_sq = float(theirs.square().sum())
     if stage == START and norm_sq == 0.0 and pretrain_variance == 0.0:
         raise InputError("task.loss: does not change with the model's parameters: all its gradients are zero")
@@ -173,11 +172,22 @@ def _look(
         pretrain_variance=pretrain_variance,
         device_variance=tuple(variances),
         curvature=curvature,
-        shift_error=math.sqrt(4.0 * apart * noise + 2.0 * noise**2),  # of |d + e|^2, at most, with E|e|^2 = noise
+        shift_error=_shift_error(shift_sq, noise, subject),
         pretrain_error=min(pretrain_error, _UNKNOWN * pretrain_variance),
         device_error=tuple(errors),
         secant=0.0 if last is None else secant((last[0], here[0]), (last[1], theirs)),
     ), here
+
+
+def _shift_error(shift_sq: float, noise: float, subject: Subject) -> float:
+    """Standard error of ``|d + e|^2``, e normal with covariance C, `noise` its trace: at most ``sqrt(4 d'C d + 2 tr C^2)``.
+
+    With ``tr C^2 = noise^2 / r``, r the effective rank (of the server's gradient), and ``d'C d <= |d|^2 sqrt(tr C^2)``.
+    """
+    if noise == 0.0:
+        return 0.0
+    spread = noise / math.sqrt(effective_rank(subject, subject.general))
+    return math.sqrt(4.0 * max(0.0, shift_sq) * spread + 2.0 * spread**2)
 
 
 def _refuse_non_finite(loss: float, other: float, stage: str) -> None:

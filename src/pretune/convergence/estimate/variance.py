@@ -16,6 +16,8 @@ from pretune.errors import InputError
 
 _FLOATS_AT_ONCE = 2**21
 """Bound on (samples at a time) x (parameters) where every sample has a gradient of its own: fits a cache."""
+_RANKED = 256
+"""Samples that the effective rank of the gradient's error is taken from, in 16 batches."""
 _SMALL = 4
 """Samples in a small batch of the two-batch-size estimator."""
 
@@ -75,6 +77,27 @@ def single_norms(subject: Subject, data: Data) -> tuple[float, float]:
     step = max(1, min(512, _FLOATS_AT_ONCE // sum(p.numel() for p in wanted.values())))
     few = data[0][:count], data[1][:count]
     return _mean_and_error(torch.cat([norms(wanted, x, y).double() for x, y in pieces(few, step)]))
+
+
+def effective_rank(subject: Subject, data: Data) -> float:
+    """In how many directions a gradient's error spreads: ``(tr C)^2 / tr C^2`` of its covariance C; at least 1.
+
+    From differences of the gradients of disjoint small batches, which are independent with mean zero: ``E (f_k'f_l)^2``
+    is ``tr`` of their squared covariance. 1, the most careful figure, where there are too few samples.
+    """
+    batches = [batch for batch in pieces((data[0][:_RANKED], data[1][:_RANKED]), _RANKED // 16) if len(batch[0]) > 1]
+    if len(batches) < 16:
+        return 1.0
+    slopes = []
+    for x, y in batches:
+        slope = gradient_of(summed_loss(subject, x, y) / len(x), subject.parameters)
+        slopes.append(torch.cat([part.flatten() for part in slope]).double())
+    differences = torch.stack([a - b for a, b in zip(slopes[::2], slopes[1::2], strict=True)])
+    products = differences @ differences.T
+    count = len(products)
+    traced = float(products.diagonal().mean()) ** 2
+    squared = float(products.square().sum() - products.diagonal().square().sum()) / (count * (count - 1))
+    return max(1.0, traced / squared) if squared > 0.0 and math.isfinite(traced) else 1.0
 
 
 def _singles(subject: Subject, data: Data) -> int:
