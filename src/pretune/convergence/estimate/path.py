@@ -180,9 +180,10 @@ def _look(
 
 
 def _shift_error(shift_sq: float, noise: float, subject: Subject) -> float:
-    """Standard error of ``|d + e|^2``, e normal with covariance C, `noise` its trace: at most ``sqrt(4 d'C d + 2 tr C^2)``.
+    """Standard error of ``|d + e|^2`` for normal e with covariance C: at most ``sqrt(4 d'C d + 2 tr C^2)``.
 
-    With ``tr C^2 = noise^2 / r``, r the effective rank (of the server's gradient), and ``d'C d <= |d|^2 sqrt(tr C^2)``.
+    `noise` is C's trace: ``tr C^2 = noise^2 / r``, r the effective rank (of the server's gradient), and ``d'C d <=
+    |d|^2 sqrt(tr C^2)``.
     """
     if noise == 0.0:
         return 0.0
