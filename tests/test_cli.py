@@ -22,7 +22,7 @@ from pretune.plans import load_plan
 
 READY = ("plan", "check", "run", "report", "compare", "admit", "pareto")
 PROGRAM = "import sys; from pretune.cli import main; sys.exit(main(sys.argv[1:]))"
-NOT_YET = ("calibrate", "profile", "studio")
+NOT_YET = ("profile", "studio")
 
 
 @dataclass(frozen=True)

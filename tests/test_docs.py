@@ -24,7 +24,7 @@ def options_in(words: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", words))
 
 
-@pytest.mark.parametrize("command", ["plan", "check", "run", "report", "compare", "admit", "pareto"])
+@pytest.mark.parametrize("command", ["plan", "check", "run", "report", "compare", "admit", "calibrate", "pareto"])
 def test_the_reference_lists_the_options_of_the_help(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

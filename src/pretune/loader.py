@@ -31,8 +31,7 @@ def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     file = Path(path)
     label = file.name if file.name.isprintable() else shown(file.name)
-    reader = _READERS.get(file.suffix.lower())
-    if reader is None:
+    if file.suffix.lower() not in _READERS:
         raise InputError(f"{label}: has the suffix {file.suffix!r}, should have one of {', '.join(_READERS)}")
     try:
         if not file.is_file():
@@ -46,10 +45,19 @@ def read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"{label}: can't be read ({error.strerror or 'no such file'})") from None
     except ValueError:
         raise InputError(f"{label}: can't be read (not a path)") from None
+    return tree_of(text, file.suffix, label)
+
+
+def tree_of(text: str, suffix: str, label: str = "the scenario") -> dict[str, Any]:
+    """The mapping that a text of this suffix holds.
+
+    Raises:
+        InputError: it is not what the suffix says, or holds something else.
+    """
     if not text.strip():
         raise InputError(f"{label}: is empty")
     try:
-        tree = reader(text)
+        tree = _READERS[suffix.lower()](text)
         _check_depth(tree)
     except RecursionError:
         raise InputError(f"{label}: is nested too deeply") from None

@@ -64,8 +64,9 @@ def _path(loc: tuple[int | str, ...]) -> str:
 def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
     for key in loc:
         inner = model.model_fields[str(key)].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
+        for kind in (inner, *getattr(inner, "__args__", ())):  # also behind `| None`
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
     return model
 
 

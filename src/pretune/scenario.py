@@ -20,6 +20,7 @@ from pretune.device import Device
 from pretune.errors import InputError
 from pretune.fields import Quantity, Text
 from pretune.fleet import Fleet, fleet_from_rows
+from pretune.measured import Measurements, figure_text, section_of
 from pretune.parts import Part, problems_of
 from pretune.physics.types import Floats
 from pretune.problems import Problems, refused, shown
@@ -117,6 +118,9 @@ class Scenario(Part):
     task: Annotated[dict[str, Any] | None, PlainValidator(_read_task)] = Field(
         default=None, description="Model and data, needed only to run, calibrate or profile."
     )
+    measured: Measurements | None = Field(
+        default=None, description="Where the constants come from: what `pretune calibrate` measured, for information."
+    )
 
     def __init__(self, /, **data: Any) -> None:
         super().__init__(**{"pretune": FORMAT, **data})
@@ -133,7 +137,26 @@ class Scenario(Part):
                 f"or one for each of the {len(self.devices)} devices"
             )
             problems.refuse()
+        for key, found in self.measured.found if self.measured is not None else ():
+            most = len(self.devices) if key == "finetune_variance" else 0
+            if isinstance(found.value, tuple) and len(found.value) != most:
+                problems = Problems()
+                should = f"one number{f', or one for each of the {most} devices' if most else ''}"
+                problems.say(f"measured.{key}.value: holds {len(found.value)} numbers, should hold {should}")
+                problems.refuse()
         return self
+
+    @cached_property
+    def not_as_measured(self) -> tuple[str, ...]:
+        """The values in use that are not what was measured, one line each."""
+        lines = []
+        for key, found in self.measured.found if self.measured is not None else ():
+            section = section_of(key)
+            used = None if section is None else getattr(getattr(self, section), key)
+            if section is not None and (used is None or not found.is_value(used)):
+                measured = figure_text(found.value)
+                lines.append(f"{section}.{key}: {figure_text(used)} is in use, measured was {measured} on {found.date}")
+        return tuple(lines)
 
     @cached_property
     def finetune_variances(self) -> Floats:
@@ -160,6 +183,7 @@ class Scenario(Part):
     def sha256(self) -> str:
         """Digest of the resolved content: the same for the same scenario, however it was written."""
         tree = {**self._head(), "devices": self.devices.digest}
+        del tree["measured"]  # where a value comes from changes no plan
         if self.schedule == 1:
             del tree["schedule"]  # as if there were no such key: what was planned before there was one stays valid
         return hashlib.sha256(json.dumps(tree, sort_keys=True, allow_nan=False).encode()).hexdigest()
@@ -167,7 +191,8 @@ class Scenario(Part):
     def to_dict(self) -> dict[str, Any]:
         """The resolved scenario as a tree of plain values, SI, every key spelled out; it reads back as the same."""
         tree = self._head()
-        return {key: self.devices.to_rows() if key == "devices" else tree[key] for key in Scenario.model_fields}
+        keys = [key for key in Scenario.model_fields if key != "measured" or self.measured is not None]
+        return {key: self.devices.to_rows() if key == "devices" else tree[key] for key in keys}
 
     def _head(self) -> dict[str, Any]:
         # Python mode leaves the task as it is; JSON mode would stumble over texts that are no UTF-8.
@@ -179,6 +204,8 @@ class Scenario(Part):
         tree["convergence"]["criterion"] = self.convergence.criterion.value
         variance = self.convergence.finetune_variance
         tree["convergence"]["finetune_variance"] = list(variance) if isinstance(variance, tuple) else variance
+        if self.measured is not None:
+            tree["measured"] = {key: found.to_dict() for key, found in self.measured.found}
         return tree
 
     def _bandless(self, key: str) -> bool:

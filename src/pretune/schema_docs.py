@@ -14,6 +14,7 @@ from pretune.cell import Cell
 from pretune.constants import Convergence
 from pretune.device import Device
 from pretune.fields import Quantity, mark_of
+from pretune.measured import Measurement, Measurements
 from pretune.population import Population
 from pretune.problems import concise
 from pretune.system import Budget, Radio, Server, Workload
@@ -74,6 +75,7 @@ convergence: {criterion: trajectory, smoothness: 10, initial_gap: 2.3, shift: 0.
 | `devices` | required | A list of mappings, a fleet file, or a drawn population, below. |
 | `schedule` | 1 | Segments of each stage, 1 to 32; batch, clock and power are constant within a segment, below. |
 | `task` | null | Model and data: a mapping that is kept as it is, needed only to run, calibrate or profile. |
+| `measured` | null | Where the constants come from: what `pretune calibrate` measured. For information, below. |
 """
 
 BAND = """\
@@ -143,6 +145,19 @@ a schedule can't have batteries (`battery_j`).
 """
 
 
+MEASURED = """\
+## `measured`
+
+What [`pretune calibrate`](calibrate.md) measured, for each key with its provenance. The values in use are those in
+`convergence` and `workload`; `pretune plan` and `pretune calibrate` say in one line each which of them is not the
+measured one. This section changes no plan: it is no part of the scenario's digest.
+"""
+
+MEASURED_KEYS = """\
+Its keys, each of them a mapping as above:
+"""
+
+
 def render() -> str:
     """The page, as Markdown."""
     sections = [HEAD]
@@ -152,7 +167,7 @@ def render() -> str:
     sections += [BAND, _section("##", "devices", Device)]
     sections += [FLEET_FILE, DRAW + "\n" + _table(Population), CELL + "\n" + _table(Cell)]
     sections += [_section("##", key, model) for key, model in (("budget", Budget), ("convergence", Convergence))]
-    sections.append(SCHEDULE)
+    sections += [MEASURED + "\n" + _table(Measurement), MEASURED_KEYS + "\n" + _table(Measurements), SCHEDULE]
     return "\n".join(sections)
 
 
@@ -183,6 +198,8 @@ def _options(field: FieldInfo) -> str:
             return ", ".join(f"`{option.value}`" for option in kind)
         if kind is bool:
             return "`true`, `false`"
+        if kind is str:
+            return "text"
     return "a mapping"
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pretune.cli.admit import admit_command
+from pretune.cli.calibrate import calibrate_command
 from pretune.cli.compare import compare_command
 from pretune.cli.guard import complain, guarded
 from pretune.cli.pareto import pareto_command
@@ -183,12 +184,7 @@ _ANY = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app.command("compare")(compare_command)
 app.command("admit")(admit_command)
-
-
-@app.command(context_settings=_ANY)
-def calibrate() -> int:
-    """(Not yet.) Will measure the convergence constants of a SCENARIO on the user's model and data."""
-    return _coming("calibrate")
+app.command("calibrate")(calibrate_command)
 
 
 @app.command(context_settings=_ANY)

@@ -39,6 +39,8 @@ def plan_command(
         from pretune.cli.show_plan import show_plan
 
         show_plan(plan, scenario)
+        for line in scenario.not_as_measured:
+            complain(line)
         if out is not None:
             print(f"Plan: {out}")
     if explained and plan.status.has_plan:
