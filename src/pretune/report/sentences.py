@@ -19,7 +19,7 @@ PRICES_NOTE = (
 _CRITERIA = {
     "trajectory": "average squared gradient norm along both stages (trajectory)",
     "final": "optimality gap of the delivered model (final)",
-    "calibrated": "loss predicted from pilot runs (calibrated)",
+    "calibrated": "delivered model's loss (or error) as predicted by a law fitted to pilot runs (calibrated)",
 }
 
 
@@ -31,6 +31,8 @@ def status(plan: Plan) -> str:
 
 def criterion(plan: Plan) -> str:
     """What was minimised."""
+    if plan.criterion == "calibrated":
+        return "the " + _CRITERIA["calibrated"]
     return "a bound on the " + _CRITERIA.get(plan.criterion, printable(plan.criterion))
 
 
@@ -41,12 +43,13 @@ def prices(plan: Plan) -> list[str]:
     for name, value in plan.multipliers.items():
         budget, unit = _PRICED.get(name, (printable(name), printable(name)))
         worth = abs(value) * limits.get(budget, 1.0)
+        what = "prediction" if plan.criterion == "calibrated" else "bound"
         if not worth > WORTHLESS * abs(plan.objective):
-            lines.append(f"More {budget} would not lower the bound.")
+            lines.append(f"More {budget} would not lower the {what}.")
             continue
         step, prefix = _small_step(limits.get(budget, math.inf), unit)
         share = f" ({gap(step * abs(value / plan.objective))})" if plan.objective > 0 else ""
-        lines.append(f"One more {prefix}{unit} lowers the bound by {significant(step * abs(value), 3)}{share}.")
+        lines.append(f"One more {prefix}{unit} lowers the {what} by {significant(step * abs(value), 3)}{share}.")
     return lines
 
 
