@@ -47,9 +47,12 @@ BUDGETS = {
     "cifar": ((50.0, 100.0), (100.0, 100.0), (100.0, 200.0), (200.0, 300.0)),
 }
 """Joules and seconds."""
-PRETRAIN = (0, 30, 60, 125, 250, 500, 1000, 2000, 4000)
-SHARES = (0.0, 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
-"""Fine-tuning rounds of the grid, as shares of the most that fit beside the pre-training rounds."""
+GRIDS = {
+    "digits": ((0, 60, 125, 250, 500, 1000, 2000, 4000), (0.0, 0.15, 0.4, 0.6, 0.8, 0.93, 1.0)),
+    "mnist-usps": ((0, 60, 250, 500, 1000, 2000, 4000), (0.0, 0.15, 0.4, 0.6, 0.8, 0.93, 1.0)),
+    "cifar": ((0, 250, 1000, 2000, 4000), (0.0, 0.2, 0.5, 0.75, 1.0)),
+}
+"""Pre-training rounds, and fine-tuning rounds as shares of the most that fit beside them."""
 SEEDS, FRESH = tuple(range(100, 105)), tuple(range(200, 205))
 PILOT = 0
 LONGEST = 20000
@@ -125,14 +128,15 @@ def choices_of(scenario: Scenario, ground: Ground, task: str) -> list[Choice]:
                         batches=tuple(int(b) for b in made.finetune.batch),
                     )
                 )
-        found += grid_of(variants["calibrated (loss)"].with_budget(energy_j=budget[0], delay_s=budget[1]), budget)
+        found += grid_of(variants["calibrated (loss)"].with_budget(energy_j=budget[0], delay_s=budget[1]), budget, task)
     return found
 
 
-def grid_of(scenario: Scenario, budget: tuple[float, float]) -> list[Choice]:
+def grid_of(scenario: Scenario, budget: tuple[float, float], task: str) -> list[Choice]:
     """The cells of one budget pair that fit."""
     cells: dict[tuple[int, int], Choice] = {}
-    for m in PRETRAIN:
+    stops, shares = GRIDS[task]
+    for m in stops:
         most = 0
         while _cell(scenario, budget, m, max(2 * most, 1)) is not None:
             most = max(2 * most, 1)
@@ -140,7 +144,7 @@ def grid_of(scenario: Scenario, budget: tuple[float, float]) -> list[Choice]:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if _cell(scenario, budget, m, middle) is not None else (low, middle)
-        for share in SHARES:
+        for share in shares:
             n = round(share * low)
             cell = _cell(scenario, budget, m, n) if (m or n) and (m, n) not in cells else None
             if cell is not None:
@@ -237,8 +241,9 @@ def save(task: str, choices: list[Choice], table: Table, best: dict[tuple[float,
 
     summary = []
     for budget, top in best.items():
-        for c in [top, *(c for c in choices if c.budget == budget and c.source != "grid")]:
-            source = "best of the grid" if c is top else c.source
+        plans = [c for c in choices if c.budget == budget and c.source != "grid"]
+        for i, c in enumerate([top, *plans]):
+            source = c.source if i else "best of all"
             summary.append(
                 {
                     "energy_j": budget[0],

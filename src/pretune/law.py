@@ -48,7 +48,7 @@ FAMILIES: Mapping[str, Mapping[str, Range]] = {
         "finetune_rounds": _ROUNDS,
         "finetune_power": _CONCAVE,
         "pretrain_rounds": _ROUNDS,
-        "pretrain_power": _CONCAVE,
+        "pretrain_power": _POWER,
     },
     "decay": {**_LEVEL, "finetune_rounds": _ROUNDS, "pretrain_rounds": _ROUNDS, "shift_share": (0.0, 1.0)},
 }

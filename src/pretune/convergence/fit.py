@@ -33,6 +33,8 @@ CLOSE = 1.15
 """A family whose error is within this factor of the best one's is as good: then the order of `PREFERRED` decides."""
 PREFERRED = ("transfer", "product", "logistic", "effective", "decay")
 """By how they did on our own tasks (docs/calibrated.md)."""
+LARGEST = 1e5
+"""A loss above this is one that blew up."""
 FEWEST = 16
 """Points that a fit needs at the least."""
 BEYOND = 2.0
@@ -115,8 +117,11 @@ def fit(
         raise InputError(
             f"pilot runs: hold {len(points)} points on {len(paths)} paths, should hold at least {FEWEST} on at least 4"
         )
-    if not (np.all(np.isfinite(points.value)) and np.all(points.value > 0.0)):
-        raise InputError("pilot runs: hold losses that are not above zero, should hold finite ones above zero")
+    if not (np.all(np.isfinite(points.value)) and np.all(points.value > 0.0) and points.value.max() <= LARGEST):
+        raise InputError(
+            f"pilot runs: hold losses from {points.value.min():.3g} to {points.value.max():.3g}, should hold finite ones "
+            f"above zero and up to {LARGEST:g} (smaller steps keep training from blowing up)"
+        )
     rng = np.random.default_rng(seed)
     folds = rng.permutation(np.arange(len(paths)) % min(FOLDS, len(paths)))
     fold_of = folds[np.searchsorted(paths, points.path)]

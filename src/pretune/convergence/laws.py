@@ -15,8 +15,8 @@ more the more fine-tuning there is to make use of it.
 
 In every family phi falls in M and in N, and with it psi0 and psi: more rounds and larger batches are never predicted to
 be worse (but for a stage's very first round, which brings its noise along), and over a box of rounds each coefficient
-is least at the corner of most rounds. With b <= 1 (and g <= 1) also how steeply phi falls is bounded below over a box by
-values at its corners (`slopes`): that is what the planner's bounds rest on, and what the ranges in `pretune.law` ensure.
+is least at the corner of most rounds. With g <= 1 (and b <= 1, but in `product` and `transfer`) also how steeply phi
+falls is bounded below over a box by values at its corners (`slopes`): that is what the planner's bounds rest on, and what the ranges in `pretune.law` ensure.
 
 Sources: effective data transfer after Hernandez et al., "Scaling laws for transfer" (arXiv:2102.01293); power laws
 with a floor after Hestness et al. (arXiv:1712.00409). The families `logistic`, `transfer` and the way batches enter
@@ -124,14 +124,14 @@ def _effective_slopes(v: Any, m1: Floats, m2: Floats, n1: Floats, n2: Floats) ->
 
 
 def _logistic_slopes(v: Any, m1: Floats, m2: Floats, n1: Floats, n2: Floats) -> tuple[Floats, Floats]:
-    steep = _steep(v, n1 + v[4] * m1 ** v[5], n2 + v[4] * m2 ** v[5])
+    steep = v[1] * _steep(v[2], v[3], n1 + v[4] * m1 ** v[5], n2 + v[4] * m2 ** v[5])
     return steep * _concave(v[4], v[5], m2), steep
 
 
 def _transfer_slopes(v: Any, m1: Floats, m2: Floats, n1: Floats, n2: Floats) -> tuple[Floats, Floats]:
-    steep = _steep(v, _transferred(v, m1, n1), _transferred(v, m2, n2))
-    t1, t2 = (m1 / v[7]) ** v[8], (m2 / v[7]) ** v[8]
-    by_m = v[4] * (1.0 + n1 / v[5]) ** v[6] * _concave(v[7] ** -v[8], v[8], m2) / (1.0 + t2) ** 2
+    steep = v[1] * _steep(v[2], v[3], _transferred(v, m1, n1), _transferred(v, m2, n2))
+    t1 = (m1 / v[7]) ** v[8]
+    by_m = v[4] * (1.0 + n1 / v[5]) ** v[6] * _steep(v[7], v[8], m1, m2)
     by_n = 1.0 + v[4] * v[6] / v[5] * (1.0 + n2 / v[5]) ** (v[6] - 1.0) * t1 / (1.0 + t1)
     return steep * by_m, steep * by_n
 
@@ -142,16 +142,16 @@ def _decay_slopes(v: Any, m1: Floats, m2: Floats, n1: Floats, n2: Floats) -> tup
     return by_n * by_m / v[3], by_n * (by_m + v[4]) / v[2]
 
 
-def _steep(v: Any, x1: Floats, x2: Floats) -> Floats:
-    """The least of ``-d/dx A/(1 + (x/r)^a)`` over an interval: it rises, then falls, so it is least at an end."""
+def _steep(r: float, a: float, x1: Floats, x2: Floats) -> Floats:
+    """The least of ``-d/dx 1/(1 + (x/r)^a)`` over an interval: it falls, or rises and then falls: least at an end."""
 
     def at(x: Floats) -> Floats:
-        z = x / v[2]
+        # with a < 1 it begins infinitely steep: a point near the beginning is less so
+        z = np.maximum(x / r, 1e-12) if a < 1.0 else x / r
         small, large = np.minimum(z, 1.0), np.maximum(z, 1.0)  # two forms, neither of which overflows
-        with np.errstate(divide="ignore"):
-            rising = small ** (v[3] - 1.0) / (1.0 + small ** v[3]) ** 2
-        falling = large ** (-v[3] - 1.0) / (1.0 + large ** -v[3]) ** 2
-        found: Floats = v[1] * v[3] / v[2] * np.where(z > 1.0, falling, rising)
+        rising = small ** (a - 1.0) / (1.0 + small**a) ** 2
+        falling = large ** (-a - 1.0) / (1.0 + large**-a) ** 2
+        found: Floats = a / r * np.where(z > 1.0, falling, rising)
         return found
 
     least: Floats = np.minimum(at(x1), at(x2))

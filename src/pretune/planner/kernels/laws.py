@@ -55,12 +55,12 @@ def law_slopes(c: Floats, m1: float, m2: float, n1: float, n2: float) -> tuple[f
         steep = v[1] * v[3] / v[2] * (1.0 + (n2 + v[4] * m2 ** v[5]) / v[2]) ** (-v[3] - 1.0)
         return steep * _concave(v[4], v[5], m2), steep
     if family == LOGISTIC:
-        steep = min(_steep(v, n1 + v[4] * m1 ** v[5]), _steep(v, n2 + v[4] * m2 ** v[5]))
+        steep = v[1] * _steep(v[2], v[3], n1 + v[4] * m1 ** v[5], n2 + v[4] * m2 ** v[5])
         return steep * _concave(v[4], v[5], m2), steep
     if family == TRANSFER:
-        steep = min(_steep(v, _transferred(v, m1, n1)), _steep(v, _transferred(v, m2, n2)))
-        t1, t2 = (m1 / v[7]) ** v[8], (m2 / v[7]) ** v[8]
-        by_m = v[4] * (1.0 + n1 / v[5]) ** v[6] * _concave(v[7] ** -v[8], v[8], m2) / (1.0 + t2) ** 2
+        steep = v[1] * _steep(v[2], v[3], _transferred(v, m1, n1), _transferred(v, m2, n2))
+        t1 = (m1 / v[7]) ** v[8]
+        by_m = v[4] * (1.0 + n1 / v[5]) ** v[6] * _steep(v[7], v[8], m1, m2)
         by_n = 1.0 + v[4] * v[6] / v[5] * (1.0 + n2 / v[5]) ** (v[6] - 1.0) * t1 / (1.0 + t1)
         return steep * by_m, steep * by_n
     by_n = v[1] * math.exp(-n2 / v[2])
@@ -69,12 +69,17 @@ def law_slopes(c: Floats, m1: float, m2: float, n1: float, n2: float) -> tuple[f
 
 
 @njit(cache=True, error_model="numpy")
-def _steep(v: Floats, x: float) -> float:
-    """``-d/dx scale / (1 + (x/r)^a)``, in a form that does not overflow."""
-    z, a = x / v[2], v[3]
-    if z > 1.0:
-        return v[1] * a / v[2] * z ** (-a - 1.0) / (1.0 + z**-a) ** 2
-    return v[1] * a / v[2] * z ** (a - 1.0) / (1.0 + z**a) ** 2
+def _steep(r: float, a: float, x1: float, x2: float) -> float:
+    """The least of ``-d/dx 1/(1 + (x/r)^a)`` over an interval; least at an end."""
+    return min(_steep_at(r, a, x1), _steep_at(r, a, x2))
+
+
+@njit(cache=True, error_model="numpy")
+def _steep_at(r: float, a: float, x: float) -> float:
+    z = max(x / r, 1e-12) if a < 1.0 else x / r  # with a < 1 it begins infinitely steep
+    if z > 1.0:  # two forms, neither of which overflows
+        return a / r * z ** (-a - 1.0) / (1.0 + z**-a) ** 2
+    return a / r * z ** (a - 1.0) / (1.0 + z**a) ** 2
 
 
 @njit(cache=True, error_model="numpy")
