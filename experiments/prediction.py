@@ -5,8 +5,8 @@
     python experiments/prediction.py --task cifar
 
 For each of several pilots (other seeds, same design) every family is fitted; the test runs have random rounds and
-batches within the pilot runs' ranges and seeds of their own. Writes ``results/prediction_runs_TASK.csv`` (the test runs,
-one row a look, with the seed), ``results/prediction_TASK.csv`` (one row a pilot, measure and family; `chosen` marks the
+batches within the pilot runs' ranges and seeds of their own. Writes ``results/prediction_runs_TASK.csv`` (the test
+runs, one row a look, with the seed), ``results/prediction_TASK.csv`` (one row a pilot, measure and family; `chosen` marks the
 law that `pretune pilot` would write) and ``results/pilot_TASK_SEED.json`` (the pilot runs themselves).
 """
 
@@ -20,7 +20,7 @@ from common import RESULTS, Ticker, ground_of, read_rows, write_rows
 from scipy.stats import spearmanr
 
 from pretune.convergence.design import Design, batches_of, design_for, noise_of
-from pretune.convergence.fit import Fit, fit, fit_family
+from pretune.convergence.fit import Fit, fit_family
 from pretune.convergence.laws import predict
 from pretune.errors import PretuneError
 from pretune.law import FAMILIES
@@ -51,9 +51,7 @@ def main() -> int:
             file = RESULTS / f"pilot_{options.task}_{seed}.json"
             for measure in ("loss", "error"):
                 beat = Ticker(f"pilot {seed}", design.rounds)
-                pilot = run_pilot(
-                    scenario, file=file, design=design, measure=measure, task=ground.task, beat=beat
-                )
+                pilot = run_pilot(scenario, file=file, design=design, measure=measure, task=ground.task, beat=beat)
                 rows += judge(pilot.fit, list(pilot.rows), held, measure, seed, len(ground.task.test))
                 write_rows(RESULTS / f"prediction_{options.task}.csv", rows)
                 for row in rows[-len(FAMILIES) :]:
@@ -112,9 +110,7 @@ def judge(
     points = points_of(rows, measure, samples=samples)
     columns = np.array([[r["pretrain"], r["finetune"], 1.0 / r["server_batch"], r["noise"]] for r in held])
     single = np.maximum(np.array([r[measure] for r in held]), 0.5 / samples)
-    _, group = np.unique(
-        np.array([[r["arm"], r["branch"], r["finetune"]] for r in held]), axis=0, return_inverse=True
-    )
+    _, group = np.unique(np.array([[r["arm"], r["branch"], r["finetune"]] for r in held]), axis=0, return_inverse=True)
     group = group.ravel()
     average = np.bincount(group, single) / np.bincount(group)
     first = np.array([np.flatnonzero(group == g)[0] for g in range(group.max() + 1)])

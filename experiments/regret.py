@@ -199,9 +199,7 @@ def _tails(choices: list[Choice]) -> dict[tuple[int, int, tuple[int, ...]], set[
     return tails
 
 
-def _finetune(
-    ground: Ground, model: nn.Module, seed: int, here: list[Choice], table: Table, beat: Ticker
-) -> None:
+def _finetune(ground: Ground, model: nn.Module, seed: int, here: list[Choice], table: Table, beat: Ticker) -> None:
     for (_, _, batches), marks in _tails(here).items():
         if not batches:
             score = ground.score(model)

@@ -53,7 +53,7 @@ def _law_bound(criterion: Calibrated, boxes: Floats, server_bill: Bill, fleet_bi
     most_m, most_n = criterion.most
     least = criterion.at(m2, n2)
     slopes = criterion.slopes(*(np.minimum(m, most_m) for m in (m1, m2)), *(np.minimum(n, most_n) for n in (n1, n2)))
-    first, second = np.inf, np.inf
+    first, second = np.full_like(m1, np.inf), np.full_like(m1, np.inf)
     for m in (m1, np.clip(most_m, m1, m2), m2):
         first = np.minimum(first, slopes[0] * _within(m, m2, most_m) + server_bill(m, least.psi0))
     for n in (n1, np.clip(most_n, n1, n2), n2):

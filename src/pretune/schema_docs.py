@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pretune.cell import Cell
 from pretune.constants import Convergence
 from pretune.device import Device
 from pretune.fields import Quantity, mark_of
+from pretune.law import COMMON, FAMILIES
 from pretune.population import Population
 from pretune.problems import concise
 from pretune.system import Budget, Radio, Server, Workload
@@ -131,6 +133,13 @@ sight of Table 7.4.2-1.
 """
 
 
+LAW = """\
+With `criterion: calibrated` the scenario needs a `law`: a mapping with a `family`, the parameters of that family and
+those that all have in common, all required, as [`pretune pilot`](cli.md#pretune-pilot) writes them; what they mean is
+in [calibrated laws](calibrated.md). `measure` is `loss` (the default) or `error`; `spread` may be left out: nine runs
+in ten are predicted to within a factor `exp(±spread)`. A scenario with a schedule can't have a law.
+"""
+
 SCHEDULE = """\
 ## `schedule`
 
@@ -143,6 +152,16 @@ a schedule can't have batteries (`battery_j`).
 """
 
 
+def _law() -> str:
+    lines = ["### The law", "", LAW, "| family | parameters |", "|---|---|"]
+    lines += [f"| `{family}` | {_names(parameters)} |" for family, parameters in FAMILIES.items()]
+    return "\n".join([*lines, f"| all | {_names(COMMON)} |", ""])
+
+
+def _names(parameters: Mapping[str, tuple[float, float]]) -> str:
+    return ", ".join(f"`{key}` ({concise(low)} to {concise(high)})" for key, (low, high) in parameters.items())
+
+
 def render() -> str:
     """The page, as Markdown."""
     sections = [HEAD]
@@ -152,7 +171,7 @@ def render() -> str:
     sections += [BAND, _section("##", "devices", Device)]
     sections += [FLEET_FILE, DRAW + "\n" + _table(Population), CELL + "\n" + _table(Cell)]
     sections += [_section("##", key, model) for key, model in (("budget", Budget), ("convergence", Convergence))]
-    sections.append(SCHEDULE)
+    sections += [_law(), SCHEDULE]
     return "\n".join(sections)
 
 

@@ -27,8 +27,9 @@ def points(seed: int, paths: int, noise: float) -> Points:
         "path": np.repeat(np.arange(paths), len(marks)),
     }
     told = predict(
-        "transfer", TRUE, np.stack([columns["pretrain"], columns["finetune"], 1.0 / columns["server_batch"],
-                                    columns["noise"]], axis=1)
+        "transfer",
+        TRUE,
+        np.stack([columns["pretrain"], columns["finetune"], 1.0 / columns["server_batch"], columns["noise"]], axis=1),
     )
     return Points(**columns, value=told * np.exp(noise * rng.standard_normal(len(told))))
 

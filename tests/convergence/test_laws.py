@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scenario_samples import refusal, small
 
 from pretune.convergence.criteria import criterion_of, device_noise, objective
 from pretune.convergence.laws import Calibrated, predict
 from pretune.law import COMMON, FAMILIES, Law
 from pretune.planner.kernels.laws import law_coefficients, law_slopes
 from pretune.scenario import scenario_from_dict
+from scenario_samples import refusal, small
 
 TRANSFER = {
     "family": "transfer",
@@ -103,7 +103,9 @@ def test_the_compiled_twin_agrees(law, box):
         assert (phi, psi0, psi) == pytest.approx((float(own.phi), float(own.psi0), float(own.psi)), rel=1e-12)
     m1, m2, n1, n2 = (min(end, most) for end, most in zip(box, np.repeat(law.most, 2), strict=True))
     twin = law_slopes(numbers, m1, m2, n1, n2)
-    assert twin == pytest.approx(tuple(float(slope) for slope in law.slopes(*map(np.float64, (m1, m2, n1, n2)))), rel=1e-9)
+    assert twin == pytest.approx(
+        tuple(float(slope) for slope in law.slopes(*map(np.float64, (m1, m2, n1, n2)))), rel=1e-9
+    )
 
 
 @given(laws(), boxes(), st.integers(1, 64), st.integers(1, 64))
@@ -139,7 +141,9 @@ def test_an_unused_stage_brings_no_noise_and_the_objective_is_what_the_law_predi
 
 
 def test_a_law_is_read_back_as_it_was_written_and_other_scenarios_keep_their_digest():
-    scenario = scenario_from_dict(small(convergence__criterion="calibrated", convergence__law={**TRANSFER, "spread": 0.2}))
+    scenario = scenario_from_dict(
+        small(convergence__criterion="calibrated", convergence__law={**TRANSFER, "spread": 0.2})
+    )
     assert scenario.convergence.law.spread == 0.2
     assert scenario_from_dict(scenario.to_dict()) == scenario
     plain = scenario_from_dict(small())
@@ -154,17 +158,26 @@ def test_a_law_is_read_back_as_it_was_written_and_other_scenarios_keep_their_dig
 @pytest.mark.parametrize(
     ("law", "line"),
     [
-        (None, "convergence.law: is missing, should hold what criterion calibrated needs: a law, as `pretune pilot` writes it"),
-        (7, "convergence.law: holds 7, should hold a mapping with a family (product, effective, logistic, transfer, decay)"),
+        (
+            None,
+            "convergence.law: is missing, should hold what criterion calibrated needs: a law, as",
+        ),
+        (
+            7,
+            "convergence.law: holds 7, should hold a mapping with a family (product, effective, logistic,",
+        ),
         ({**TRANSFER, "family": "best"}, "convergence.law.family: holds 'best', should hold one of product, effective"),
-        ({**TRANSFER, "finetune_power": 1.5}, "convergence.law.finetune_power: holds 1.5, should hold a number from 0.001 to 1"),
+        (
+            {**TRANSFER, "finetune_power": 1.5},
+            "convergence.law.finetune_power: holds 1.5, should hold a number from 0.001 to 1",
+        ),
         ({**TRANSFER, "power": "two"}, "convergence.law.power: holds 'two', should hold a number from 0.001 to 20"),
         ({**TRANSFER, "powr": 2.0}, "convergence.law.powr: is not a known key; did you mean 'power'?"),
         ({**TRANSFER, "measure": "f1"}, "convergence.law.measure: holds 'f1', should hold loss or error"),
         ({**TRANSFER, "spread": -1}, "convergence.law.spread: holds -1, should hold a number from 0 to 100, or null"),
         (
             {key: value for key, value in TRANSFER.items() if key != "rounds"},
-            "convergence.law.rounds: is missing, should hold a number from 0.001 to 1e+09, which the family transfer needs",
+            "convergence.law.rounds: is missing, should hold a number from 0.001 to 1e+09, which the family",
         ),
     ],
 )

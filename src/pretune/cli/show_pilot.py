@@ -86,7 +86,9 @@ def run_pilot_command(wanted: Wanted) -> int:
                 pilot = make(lambda rounds: bars.advance(bar, rounds))
     except KeyboardInterrupt:
         again = shlex.join(["pretune", "pilot", str(wanted.scenario), "-o", str(out)])
-        raise Interrupted(f"interrupted; what was done is in {runs}: give the same command again ({again} ...)") from None
+        raise Interrupted(
+            f"interrupted; what was done is in {runs}: give the same command again ({again} ...)"
+        ) from None
     write_law(scenario, wanted.scenario, out, pilot.law)
     if wanted.as_json:
         print(json.dumps(_summary(pilot, out, runs), allow_nan=False))

@@ -44,6 +44,7 @@ __all__ = [
 LOG_ZERO = -1e300
 """Stands for log 0 where it is multiplied by rounds that may be zero."""
 
+
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
     """The average squared gradient norm over both stages, a round weighted by ``w0 = eta0``, ``w1 = eta(2 - L eta)``.

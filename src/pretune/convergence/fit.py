@@ -71,7 +71,7 @@ class Points:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fit:
-    """The chosen law, each family's median error on paths left out, and the bootstrap's laws (shape (B, parameters))."""
+    """The chosen law, each family's median error on paths left out, and the bootstrap's laws, a row each."""
 
     law: Law
     errors: Mapping[str, float]
@@ -119,8 +119,8 @@ def fit(
         )
     if not (np.all(np.isfinite(points.value)) and np.all(points.value > 0.0) and points.value.max() <= LARGEST):
         raise InputError(
-            f"pilot runs: hold losses from {points.value.min():.3g} to {points.value.max():.3g}, should hold finite ones "
-            f"above zero and up to {LARGEST:g} (smaller steps keep training from blowing up)"
+            f"pilot runs: hold losses from {points.value.min():.3g} to {points.value.max():.3g}, should hold finite "
+            f"ones above zero and up to {LARGEST:g} (smaller steps keep training from blowing up)"
         )
     rng = np.random.default_rng(seed)
     folds = rng.permutation(np.arange(len(paths)) % min(FOLDS, len(paths)))

@@ -6,17 +6,18 @@ Every law has the criteria's shape, with ``phi(M, N)`` from one of five families
     effective  floor + A (1 + x/r)^-a,      x = N + c M^b           effective data transfer
     logistic   floor + A / (1 + (x/r)^a),   x = N + c M^b           the same, S-shaped in log x
     transfer   floor + A / (1 + (x/r)^a),   x = N + c (1 + N/n)^g t/(1 + t),  t = (M/m)^b
-    decay      floor + A q^N ((1 - s) r^M + s),  q = e^(-1/n), r = e^(-1/m)   the drift of an SDE; `final` has this shape
+    decay      floor + A q^N ((1 - s) r^M + s),  q = e^(-1/n), r = e^(-1/m)   as an SDE drifts; like `final`
 
 and batches entering as ``psi0 = v0 phi^e`` and ``psi = v phi^e`` (e = 0: noise that does not depend on the loss; e = 1:
 noise in proportion to it). M and N are cut at `pretrain_most` and `finetune_most`: beyond what the pilot runs have
-seen, more rounds are not predicted to bring anything. `transfer` says that pre-training is worth at most ``c (1 + N/n)^g`` fine-tuning rounds,
-more the more fine-tuning there is to make use of it.
+seen, more rounds are not predicted to bring anything. `transfer` says that pre-training is worth at most
+``c (1 + N/n)^g`` fine-tuning rounds, more the more fine-tuning there is to make use of it.
 
 In every family phi falls in M and in N, and with it psi0 and psi: more rounds and larger batches are never predicted to
 be worse (but for a stage's very first round, which brings its noise along), and over a box of rounds each coefficient
 is least at the corner of most rounds. With g <= 1 (and b <= 1, but in `product` and `transfer`) also how steeply phi
-falls is bounded below over a box by values at its corners (`slopes`): that is what the planner's bounds rest on, and what the ranges in `pretune.law` ensure.
+falls is bounded below over a box by values at its corners (`slopes`): that is what the planner's bounds rest on, and
+what the ranges in `pretune.law` ensure.
 
 Sources: effective data transfer after Hernandez et al., "Scaling laws for transfer" (arXiv:2102.01293); power laws
 with a floor after Hestness et al. (arXiv:1712.00409). The families `logistic`, `transfer` and the way batches enter

@@ -140,9 +140,7 @@ def _make(ground: Ground, design: Design, number: int, arm: Arm, book: _Book, be
             head = [number, i, arm.seed, stop]
             tail = [arm.server_batch, batch, noise_of(ground.scenario, batch)]
             rows = [[*head, 0, *tail, *_figures(ground.score(model))]]
-            for mark, tuned in ground.finetune(
-                model, arm.seed, batches_of(ground.scenario, batch), design.marks, beat
-            ):
+            for mark, tuned in ground.finetune(model, arm.seed, batches_of(ground.scenario, batch), design.marks, beat):
                 rows.append([*head, mark, *tail, *_figures(ground.score(tuned))])
             now = time.perf_counter()
             book.add(rows, now - began)
@@ -199,7 +197,7 @@ class _Book:
 
     def add(self, rows: list[Row], seconds: float) -> None:
         """Enter a whole branch."""
-        self.rows += rows
+        self.rows += [[float(cell) for cell in row] for row in rows]
         self.wall_s += seconds
         self._there.add((int(rows[0][0]), int(rows[0][1])))
         self._write({})

@@ -46,7 +46,7 @@ def _transferred(v: Floats, m: float, n: float) -> float:
 
 @njit(cache=True, error_model="numpy")
 def law_slopes(c: Floats, m1: float, m2: float, n1: float, n2: float) -> tuple[float, float]:
-    """Over a box of rounds within the law's most, the least of how steeply phi falls in the pre-training and in the fine-tuning rounds."""
+    """How steeply phi falls at the least, in the rounds of either stage, over a box within the law's most rounds."""
     v, family = c[_P:], c[1]
     if family == PRODUCT:
         left = v[1] * (1.0 + n2 / v[2]) ** -v[3] * (1.0 + m2 / v[4]) ** -v[5]
