@@ -5,9 +5,11 @@
     python experiments/prediction.py --task cifar
 
 For each of several pilots (other seeds, same design) every family is fitted; the test runs have random rounds and
-batches within the pilot runs' ranges and seeds of their own. Writes ``results/prediction_runs_TASK.csv`` (the test
-runs, one row a look, with the seed), ``results/prediction_TASK.csv`` (one row a pilot, measure and family; `chosen` marks the
-law that `pretune pilot` would write) and ``results/pilot_TASK_SEED.json`` (the pilot runs themselves).
+batches within the pilot runs' ranges and seeds of their own. Writes
+
+- ``results/prediction_runs_TASK.csv``: the test runs, one row a look, with the seed;
+- ``results/prediction_TASK.csv``: one row a pilot, measure and family; `chosen` marks the law `pretune pilot` writes;
+- ``results/pilot_TASK_SEED.json``: the pilot runs themselves.
 """
 
 from __future__ import annotations
