@@ -144,7 +144,7 @@ def test_refusals(tmp_path):
     fast = small_scenario(
         convergence={**small_scenario().to_dict()["convergence"], "smoothness": 1e-9, "pretrain_step": 1e8}
     )
-    with pytest.raises(RunFailed, match="a pilot run diverged at (pre-training|fine-tuning) round"):
+    with pytest.raises(RunFailed, match=r"a pilot run diverged at (pre-training|fine-tuning) round"):
         run_pilot(fast, design=design, task=relu_task())
 
 
