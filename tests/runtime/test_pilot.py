@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from pretune.convergence.design import batches_of, cost_of, design_for
 from pretune.errors import InputError, RunFailed
 from pretune.law import Law
 from pretune.physics import cost
+from pretune.plans import load_plan
+from pretune.report.words import significant
 from pretune.runtime.branches import Ground
 from pretune.runtime.pilot import COLUMNS, run_pilot, with_law
 from pretune.runtime.run import run
@@ -170,6 +173,12 @@ def test_the_command(tmp_path, capsys):
     plan = tmp_path / "plan.json"
     assert main(["plan", str(out), "-o", str(plan), "-q", "--tolerance", "0.01"]) == 0
     assert main(["check", str(plan), str(out), "-q"]) == 0
+    capsys.readouterr()
+    assert main(["plan", str(out), "--tolerance", "0.01"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "as predicted by a law fitted to pilot runs" in shown
+    low = load_plan(plan).objective * math.exp(-told["law"]["spread"])
+    assert f"a test loss from {significant(low, 3)} to" in shown
     assert main([*words, "-q"]) == 2
     assert "exists already" in capsys.readouterr().err
     assert main([*words[:3], str(tmp_path / "law.toml")]) == 2

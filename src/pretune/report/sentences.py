@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pretune.law import Law
 from pretune.plans import Constraint, Plan
 from pretune.report.words import count, gap, joules, printable, quantity, seconds, significant
 
@@ -34,6 +35,14 @@ def criterion(plan: Plan) -> str:
     if plan.criterion == "calibrated":
         return "the " + _CRITERIA["calibrated"]
     return "a bound on the " + _CRITERIA.get(plan.criterion, printable(plan.criterion))
+
+
+def single_runs(plan: Plan, law: Law | None) -> str:
+    """Where a law says that single runs of the plan end up; empty without a law or its spread."""
+    if plan.criterion != "calibrated" or law is None or law.spread is None:
+        return ""
+    low, high = (plan.objective * math.exp(sign * law.spread) for sign in (-1.0, 1.0))
+    return f"a test {law.measure} from {significant(low, 3)} to {significant(high, 3)} nine times in ten, says the law"
 
 
 def prices(plan: Plan) -> list[str]:
