@@ -72,19 +72,36 @@ def cost() -> list[str]:
 def regret() -> list[str]:
     """Mean and worst regret of each criterion."""
     lines = [
-        "| task | criterion | budget pairs | mean regret | worst | mean, fresh seeds | worst, fresh seeds |",
-        "|---|---|---|---|---|---|---|",
+        "| task | criterion | budget pairs | mean regret | worst | mean, fresh seeds | worst, fresh seeds "
+        "| test loss above the lowest: mean | worst |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for task in _with("regret"):
-        rows = read_rows(RESULTS / f"regret_{task}.csv")
+        rows, above = read_rows(RESULTS / f"regret_{task}.csv"), _losses(task)
         for source in dict.fromkeys(row["source"] for row in rows if row["source"] != "best of all"):
             own = [row for row in rows if row["source"] == source]
             raw, fresh = ([float(row[key]) for row in own] for key in ("regret", "regret_fresh"))
             lines.append(
                 f"| {task} | {source} | {len(own)} | {mean(raw):.2f} | {max(raw):.2f} "
-                f"| {mean(fresh):.2f} | {max(fresh):.2f} |"
+                f"| {mean(fresh):.2f} | {max(fresh):.2f} | {mean(above[source]):.0%} | {max(above[source]):.0%} |"
             )
     return lines
+
+
+def _losses(task: str) -> dict[str, list[float]]:
+    """By criterion, for each budget pair: by what share the mean test loss is above the lowest of all."""
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for row in read_rows(RESULTS / f"regret_runs_{task}.csv"):
+        if int(row["seed"]) < 200:  # those seeds that every cell was run with
+            key = " ".join(row[name] for name in ("source", "pretrain", "finetune", "server_batch", "device_samples"))
+            budget = found.setdefault(f"{row['energy_j']} {row['delay_s']}", {})
+            budget.setdefault(row["source"], {}).setdefault(key, []).append(float(row["loss"]))
+    above: dict[str, list[float]] = {}
+    for by_source in found.values():
+        lowest = min(mean(losses) for cells in by_source.values() for losses in cells.values())
+        for source, cells in by_source.items():
+            above.setdefault(source, []).append(min(mean(losses) for losses in cells.values()) / lowest - 1.0)
+    return above
 
 
 def decisions() -> list[str]:
