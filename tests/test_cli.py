@@ -20,7 +20,7 @@ import sample_run
 from pretune.cli import main
 from pretune.plans import load_plan
 
-READY = ("plan", "check", "run", "report", "compare", "admit", "pareto")
+READY = ("plan", "check", "run", "report", "compare", "admit", "pareto", "pilot")
 PROGRAM = "import sys; from pretune.cli import main; sys.exit(main(sys.argv[1:]))"
 NOT_YET = ("profile", "studio")
 

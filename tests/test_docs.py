@@ -13,7 +13,7 @@ from pretune.plans import Status, load_plan
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-COMMANDS = ("plan", "check", "run", "report", "compare", "admit", "calibrate", "profile", "pareto", "studio")
+COMMANDS = ("plan", "check", "run", "report", "compare", "admit", "calibrate", "profile", "pareto", "pilot", "studio")
 
 
 def text(path: str) -> str:
@@ -24,7 +24,9 @@ def options_in(words: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", words))
 
 
-@pytest.mark.parametrize("command", ["plan", "check", "run", "report", "compare", "admit", "calibrate", "pareto"])
+@pytest.mark.parametrize(
+    "command", ["plan", "check", "run", "report", "compare", "admit", "calibrate", "pareto", "pilot"]
+)
 def test_the_reference_lists_the_options_of_the_help(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,8 +121,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"convergence__criterion": "calibrated"},
-        "convergence.criterion: holds 'calibrated', should hold trajectory or final: "
-        "calibrated needs `pretune calibrate`, not available yet",
+        "convergence.law: is missing, should hold what criterion calibrated needs: a law, as `pretune pilot` writes it",
     ),
     (
         {"convergence__criterion": "final"},

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pretune.bounds import server_bills
 from pretune.bracket import falling_root
 from pretune.caps import longest_span, most_server
+from pretune.convergence.criteria import Calibrated
 from pretune.corners import least_over
 from pretune.curve import Curve
 from pretune.errors import InputError
@@ -289,14 +290,16 @@ def most_rounds(system: System) -> tuple[float, float]:
 def _ratios_of_rounds(system: System, home: tuple[float, float, float]) -> Floats:
     """Where to tabulate a set's bills: the values of psi/n over all rounds n, closest near the set's home.
 
-    One value and zero for a criterion whose psi grows in proportion to the rounds.
+    A law's psi also depends on the pre-training rounds: those of the home. One value and zero for a criterion whose
+    psi grows in proportion to the rounds.
     """
     most = max(most_rounds(system)[1], 1.0)
     middle = min(max(home[1], 1.0), most)
     away = 0.01 * 1.6 ** np.arange(12)
     rounds = np.concatenate(([1.0, most, middle], middle * np.exp(away), middle * np.exp(-away)))
     rounds = np.unique(np.clip(rounds, 1.0, most))
-    ratio = np.unique(np.broadcast_to(system.criterion.at(0.0, rounds).psi / rounds, rounds.shape))
+    pretrain = 0.0 if not isinstance(system.criterion, Calibrated) else home[0]
+    ratio = np.unique(np.broadcast_to(system.criterion.at(pretrain, rounds).psi / rounds, rounds.shape))
     if ratio[-1] - ratio[0] <= 1e-14 * ratio[-1]:
         ratio = ratio[:1]
     return np.unique(np.concatenate(([0.0], ratio)))

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, PlainValidator, model_validator
 
 from pretune.fields import Quantity
+from pretune.law import Law
 from pretune.parts import Part
 from pretune.problems import Problems, refused
 
@@ -72,6 +73,10 @@ class Convergence(Part):
     pl_constant: Annotated[float, Quantity(noun="number", unit="", si=0.5)] | None = Field(
         default=None, description="Polyak-Łojasiewicz constant μ, at most L; `final` needs it."
     )
+    law: Annotated[Law | None, PlainValidator(Law.read)] = Field(
+        default=None,
+        description="The law that `calibrated` minimises: a `family` and its parameters, as `pretune pilot` writes it.",
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -80,9 +85,8 @@ class Convergence(Part):
         for key in ("pretrain_step", "finetune_step"):
             if getattr(self, key) > largest:
                 problems.holds(key, getattr(self, key), f"a step of at most 1/smoothness = {largest!r}")
-        if self.criterion is Criterion.CALIBRATED:
-            should = "trajectory or final: calibrated needs `pretune calibrate`, not available yet"
-            problems.holds("criterion", "calibrated", should)
+        if self.criterion is Criterion.CALIBRATED and self.law is None:
+            problems.missing("law", "what criterion calibrated needs: a law, as `pretune pilot` writes it")
         if self.pl_constant is None and self.criterion is Criterion.FINAL:
             problems.missing("pl_constant", f"what criterion final needs, 0 < mu <= smoothness = {self.smoothness!r}")
         if self.pl_constant is not None and self.pl_constant > self.smoothness:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pretune.convergence.criteria import ConvergenceCriterion, Final
+from pretune.convergence.criteria import Calibrated, ConvergenceCriterion, Final
 from pretune.physics.types import Floats
 
 Bill = Callable[[Floats, Floats], Floats]
@@ -37,7 +37,35 @@ def least_over(
     value: Floats = np.min(corners, axis=0)
     if isinstance(criterion, Final):
         value = np.where(single, value, _final_bound(criterion, boxes, server_bill, fleet_bill) - budget)
+    elif isinstance(criterion, Calibrated):
+        value = np.where(single, value, _law_bound(criterion, boxes, server_bill, fleet_bill) - budget)
     return value
+
+
+def _law_bound(criterion: Calibrated, boxes: Floats, server_bill: Bill, fleet_bill: Bill) -> Floats:
+    """Criterion `calibrated` over boxes: every coefficient is least at the corner of most rounds.
+
+    From there phi rises towards fewer rounds at least as its least slopes over the box, but is level beyond the law's
+    most rounds; the bills at the least noise are concave in the rounds of their stage. So slope and bill together are
+    least at an end, or at the law's most rounds.
+    """
+    m1, m2, n1, n2 = boxes.T[:4]
+    most_m, most_n = criterion.most
+    least = criterion.at(m2, n2)
+    slopes = criterion.slopes(*(np.minimum(m, most_m) for m in (m1, m2)), *(np.minimum(n, most_n) for n in (n1, n2)))
+    first, second = np.full_like(m1, np.inf), np.full_like(m1, np.inf)
+    for m in (m1, np.clip(most_m, m1, m2), m2):
+        first = np.minimum(first, slopes[0] * _within(m, m2, most_m) + server_bill(m, least.psi0))
+    for n in (n1, np.clip(most_n, n1, n2), n2):
+        second = np.minimum(second, slopes[1] * _within(n, n2, most_n) + fleet_bill(n, least.psi))
+    value: Floats = least.phi + first + second
+    return value
+
+
+def _within(rounds: Floats, last: Floats, most: float) -> Floats:
+    """How many of the rounds from `rounds` to `last` are among the first `most`."""
+    within: Floats = np.minimum(last, most) - np.minimum(rounds, most)
+    return within
 
 
 def _final_bound(

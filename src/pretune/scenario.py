@@ -129,6 +129,10 @@ class Scenario(Part):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if self.schedule > 1 and self.convergence.criterion is Criterion.CALIBRATED:
+            problems = Problems()
+            problems.holds("schedule", self.schedule, "1: a law (criterion calibrated) is not known round by round")
+            problems.refuse()
         variance = self.convergence.finetune_variance
         if isinstance(variance, tuple) and len(variance) != len(self.devices):
             problems = Problems()
@@ -173,7 +177,8 @@ class Scenario(Part):
         for part in ("workload", "server", "radio", "convergence"):
             model = getattr(self, part)
             for key in type(model).model_fields:
-                if key not in model.model_fields_set and not (part == "radio" and self._bandless(key)):
+                unused = (part == "radio" and self._bandless(key)) or key == "law"
+                if key not in model.model_fields_set and not unused:
                     value = getattr(model, key)
                     text = value.value if isinstance(value, Enum) else "null" if value is None else repr(value)
                     lines.append(f"{part}.{key} = {text}")
@@ -196,12 +201,15 @@ class Scenario(Part):
 
     def _head(self) -> dict[str, Any]:
         # Python mode leaves the task as it is; JSON mode would stumble over texts that are no UTF-8.
-        tree = self.model_dump(exclude={"devices"})
+        tree = self.model_dump(exclude={"devices": True, "convergence": {"law"}})
         tree["radio"] = {key: value for key, value in tree["radio"].items() if not self._bandless(key)}
         tree["radio"]["access"] = self.radio.access.value
         if "bandwidth_shares" in tree["radio"]:
             tree["radio"]["bandwidth_shares"] = self.radio.bandwidth_shares.value
         tree["convergence"]["criterion"] = self.convergence.criterion.value
+        law = self.convergence.law
+        if law is not None:  # else as if there were no such key: what was planned before there was one stays valid
+            tree["convergence"]["law"] = law.to_dict()
         variance = self.convergence.finetune_variance
         tree["convergence"]["finetune_variance"] = list(variance) if isinstance(variance, tuple) else variance
         if self.measured is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pretune.cell import Cell
 from pretune.constants import Convergence
 from pretune.device import Device
 from pretune.fields import Quantity, mark_of
+from pretune.law import COMMON, FAMILIES
 from pretune.measured import Measurement, Measurements
 from pretune.population import Population
 from pretune.problems import concise
@@ -133,6 +135,13 @@ sight of Table 7.4.2-1.
 """
 
 
+LAW = """\
+With `criterion: calibrated` the scenario needs a `law`: a mapping with a `family`, the parameters of that family and
+those that all have in common, all required, as [`pretune pilot`](cli.md#pretune-pilot) writes them; what they mean is
+in [calibrated laws](calibrated.md). `measure` is `loss` (the default) or `error`; `spread` may be left out: nine runs
+in ten are predicted to within a factor `exp(±spread)`. A scenario with a schedule can't have a law.
+"""
+
 SCHEDULE = """\
 ## `schedule`
 
@@ -158,6 +167,16 @@ Its keys, each of them a mapping as above:
 """
 
 
+def _law() -> str:
+    lines = ["### The law", "", LAW, "| family | parameters |", "|---|---|"]
+    lines += [f"| `{family}` | {_names(parameters)} |" for family, parameters in FAMILIES.items()]
+    return "\n".join([*lines, f"| all | {_names(COMMON)} |", ""])
+
+
+def _names(parameters: Mapping[str, tuple[float, float]]) -> str:
+    return ", ".join(f"`{key}` ({concise(low)} to {concise(high)})" for key, (low, high) in parameters.items())
+
+
 def render() -> str:
     """The page, as Markdown."""
     sections = [HEAD]
@@ -167,6 +186,7 @@ def render() -> str:
     sections += [BAND, _section("##", "devices", Device)]
     sections += [FLEET_FILE, DRAW + "\n" + _table(Population), CELL + "\n" + _table(Cell)]
     sections += [_section("##", key, model) for key, model in (("budget", Budget), ("convergence", Convergence))]
+    sections += [_law()]
     sections += [MEASURED + "\n" + _table(Measurement), MEASURED_KEYS + "\n" + _table(Measurements), SCHEDULE]
     return "\n".join(sections)
 

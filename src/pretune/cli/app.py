@@ -13,6 +13,7 @@ from pretune.cli.calibrate import calibrate_command
 from pretune.cli.compare import compare_command
 from pretune.cli.guard import complain, guarded
 from pretune.cli.pareto import pareto_command
+from pretune.cli.pilot import pilot_command
 from pretune.version import __version__
 
 app = typer.Typer(
@@ -194,6 +195,7 @@ def profile() -> int:
 
 
 app.command("pareto")(pareto_command)
+app.command("pilot")(pilot_command)
 
 
 @app.command(context_settings=_ANY)

@@ -81,7 +81,7 @@ def _body(plan: Plan, scenario: Scenario) -> list[RenderableType]:
         _stages(plan),
         _budgets(plan, scenario, spent),
         _causes(plan, spent),
-        _proof(plan),
+        _proof(plan, scenario),
         *_devices(plan, scenario),
         *_defaults(plan),
     ]
@@ -150,10 +150,13 @@ def _causes(plan: Plan, spent: tuple[Share, ...]) -> Table:
     return table
 
 
-def _proof(plan: Plan) -> Table:
+def _proof(plan: Plan, scenario: Scenario) -> Table:
     facts = _facts()
     facts.add_row("Minimised", sentences.criterion(plan))
     facts.add_row("Objective", significant(plan.objective, 7))
+    range_ = sentences.single_runs(plan, scenario.convergence.law)
+    if range_:
+        facts.add_row("Single runs", range_)
     facts.add_row("Lower bound", f"{significant(plan.lower_bound, 7)} (proven; gap {gap(plan.relative_gap)})")
     facts.add_row("Prices", Text("\n".join(sentences.prices(plan))))
     facts.add_row("Binding", Text(sentences.binding(plan.constraints)))

@@ -18,45 +18,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
+from pretune.convergence.criteria_types import Coefficients, ConvergenceCriterion, Rounds
+from pretune.convergence.laws import Calibrated
 from pretune.physics.types import Floats
 from pretune.scenario import Convergence, Criterion, Scenario
 
+__all__ = [
+    "Calibrated",
+    "Coefficients",
+    "ConvergenceCriterion",
+    "Final",
+    "Rounds",
+    "Trajectory",
+    "calibrated",
+    "criterion_of",
+    "device_noise",
+    "final",
+    "objective",
+    "trajectory",
+]
+
 LOG_ZERO = -1e300
 """Stands for log 0 where it is multiplied by rounds that may be zero."""
-
-Rounds = Any
-"""A number of rounds, real or integer, or an array of them (`Any` because NumPy has no better name for it)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coefficients:
-    """The four coefficients of the shape at given rounds; numbers, or arrays where the rounds are arrays."""
-
-    weight: Any
-    phi: Any
-    psi0: Any
-    psi: Any
-
-
-class ConvergenceCriterion(Protocol):
-    """What the planner needs of a criterion: its coefficients at any rounds, and its numbers for the kernels."""
-
-    @property
-    def name(self) -> str:
-        """As in the scenario file."""
-        ...
-
-    def at(self, pretrain_rounds: Rounds, finetune_rounds: Rounds) -> Coefficients:
-        """The coefficients at (real or integer) rounds; not both may be zero."""
-        ...
-
-    def numbers(self) -> tuple[float, ...]:
-        """The constants, in the order the compiled kernels take them."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +121,16 @@ def criterion_of(scenario: Scenario) -> ConvergenceCriterion:
     constants = scenario.convergence
     if constants.criterion is Criterion.TRAJECTORY:
         return trajectory(constants)
+    if constants.criterion is Criterion.CALIBRATED:
+        return calibrated(constants)
     return final(constants)
+
+
+def calibrated(c: Convergence) -> Calibrated:
+    """Criterion (c) of math.md section 2: the scenario's law."""
+    if c.law is None:
+        raise ValueError("criterion calibrated needs a law; the scenario's validation ensures it")
+    return Calibrated(law=c.law)
 
 
 def trajectory(c: Convergence) -> Trajectory:

@@ -29,7 +29,7 @@ from pretune.planner.kernels.fixed import new_point
 from pretune.planner.solve import plan as planned
 from pretune.planner.whole import Decision
 from pretune.plans import Plan, Status
-from pretune.scenario import Scenario
+from pretune.scenario import Criterion, Scenario
 
 TOLERANCE = 1e-3
 EXACT = 10
@@ -108,6 +108,9 @@ def admit(
         raise InputError.field("tolerance", tolerance, "a number above 0 and below 1")
     if time_limit is not None and not (math.isfinite(time_limit) and time_limit > 0.0):
         raise InputError.field("time_limit", time_limit, "a positive number of seconds")
+    if scenario.convergence.criterion is Criterion.CALIBRATED:
+        should = "trajectory or final: a law was fitted with all devices and says nothing of a subset"
+        raise InputError.field("convergence.criterion", "calibrated", should)
     if scenario.schedule > 1:
         raise InputError.field("schedule", scenario.schedule, "1: admission plans constant batches")
     if scenario.radio.uplink_bandwidth_hz is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pretune.law import Law
 from pretune.plans import Constraint, Plan
 from pretune.report.words import count, gap, joules, printable, quantity, seconds, significant
 
@@ -19,7 +20,7 @@ PRICES_NOTE = (
 _CRITERIA = {
     "trajectory": "average squared gradient norm along both stages (trajectory)",
     "final": "optimality gap of the delivered model (final)",
-    "calibrated": "loss predicted from pilot runs (calibrated)",
+    "calibrated": "delivered model's loss (or error) as predicted by a law fitted to pilot runs (calibrated)",
 }
 
 
@@ -31,7 +32,17 @@ def status(plan: Plan) -> str:
 
 def criterion(plan: Plan) -> str:
     """What was minimised."""
+    if plan.criterion == "calibrated":
+        return "the " + _CRITERIA["calibrated"]
     return "a bound on the " + _CRITERIA.get(plan.criterion, printable(plan.criterion))
+
+
+def single_runs(plan: Plan, law: Law | None) -> str:
+    """Where a law says that single runs of the plan end up; empty without a law or its spread."""
+    if plan.criterion != "calibrated" or law is None or law.spread is None:
+        return ""
+    low, high = (plan.objective * math.exp(sign * law.spread) for sign in (-1.0, 1.0))
+    return f"a test {law.measure} from {significant(low, 3)} to {significant(high, 3)} nine times in ten, says the law"
 
 
 def prices(plan: Plan) -> list[str]:
@@ -41,12 +52,13 @@ def prices(plan: Plan) -> list[str]:
     for name, value in plan.multipliers.items():
         budget, unit = _PRICED.get(name, (printable(name), printable(name)))
         worth = abs(value) * limits.get(budget, 1.0)
+        what = "prediction" if plan.criterion == "calibrated" else "bound"
         if not worth > WORTHLESS * abs(plan.objective):
-            lines.append(f"More {budget} would not lower the bound.")
+            lines.append(f"More {budget} would not lower the {what}.")
             continue
         step, prefix = _small_step(limits.get(budget, math.inf), unit)
         share = f" ({gap(step * abs(value / plan.objective))})" if plan.objective > 0 else ""
-        lines.append(f"One more {prefix}{unit} lowers the bound by {significant(step * abs(value), 3)}{share}.")
+        lines.append(f"One more {prefix}{unit} lowers the {what} by {significant(step * abs(value), 3)}{share}.")
     return lines
 
 

@@ -9,6 +9,7 @@ shared   such a fleet at a span, and how the time is split then
 fixed    the optimum at fixed rounds
 priced   what a set of prices makes everything cost
 rounds   what that proves about any rounds
+laws     the coefficients of fitted laws, and how steeply they fall
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import math
 from numba import njit
 
 from pretune.physics.types import Floats
+from pretune.planner.kernels.laws import law_coefficients, law_slopes
 from pretune.planner.kernels.priced import (
     Prices,
     Region,
@@ -19,7 +20,7 @@ from pretune.planner.kernels.priced import (
 )
 from pretune.planner.problem import Problem
 
-TRAJECTORY, FINAL = 0.0, 1.0
+TRAJECTORY, FINAL, CALIBRATED = 0.0, 1.0, 2.0
 
 
 @njit(cache=True, error_model="numpy")
@@ -27,6 +28,8 @@ def coefficients(c: Floats, m: float, n: float) -> tuple[float, float, float, fl
     """``(weight, phi, psi0, psi)`` at rounds ``(m, n)``: the compiled twin of `ConvergenceCriterion.at`."""
     if c[0] == TRAJECTORY:
         return m * c[5] + n * c[6], 2.0 * c[1] + m * c[2], m * c[3], n * c[4]
+    if c[0] == CALIBRATED:
+        return law_coefficients(c, m, n)
     keep0 = math.exp(c[5] * m) if m > 0.0 else 1.0
     keep1 = math.exp(c[6] * n) if n > 0.0 else 1.0
     gone0 = -math.expm1(c[5] * m) if m > 0.0 else 0.0
@@ -62,6 +65,7 @@ def bound_over(problem: Problem, prices: Prices, region: Region, caps: Floats) -
     least at a corner. final: the phi is convex in the rounds (where the gap is at least the floor that the shift
     leaves) and lies above its tangent plane; the bills are concave and lie above their chords; what is left is
     linear and least at a corner. The server's bill also falls with the fine-tuning rounds: take it at the last.
+    calibrated: see `_law_over`.
     """
     c = problem.criterion
     m1, m2, n1, n2 = region.m1, region.m2, region.n1, region.n2
@@ -69,6 +73,8 @@ def bound_over(problem: Problem, prices: Prices, region: Region, caps: Floats) -
         return bound_at(problem, prices, region, caps, m1, n1)
     if c[0] == TRAJECTORY:
         return _corners(problem, prices, region, caps)
+    if c[0] == CALIBRATED:
+        return _law_over(problem, prices, region, caps)
     most = most_server_batch(problem, region)
     if most < problem.batches.server_low:
         return math.inf
@@ -93,6 +99,35 @@ def bound_over(problem: Problem, prices: Prices, region: Region, caps: Floats) -
         flat += min(by_n * (n1 - n0) + fleet1, by_n * (n2 - n0) + fleet2)
         floor = max(floor, flat)
     return floor - prices.budget
+
+
+@njit(cache=True, error_model="numpy")
+def _law_over(problem: Problem, prices: Prices, region: Region, caps: Floats) -> float:
+    """What the prices prove over a region for a law, whose coefficients are least at the corner of most rounds.
+
+    phi rises towards the other corners by no less than its least slopes say, but is level beyond the law's most rounds;
+    the bills at the least noise are concave in the rounds of their stage. What is left is concave in either stage's
+    rounds up to the law's most and again from there: least at an end or there.
+    """
+    c = problem.criterion
+    m1, m2, n1, n2 = region.m1, region.m2, region.n1, region.n2
+    most = most_server_batch(problem, region)
+    if most < problem.batches.server_low:
+        return math.inf
+    _, phi, psi0, psi = coefficients(c, m2, n2)
+    cap_m, cap_n = min(max(m1, c[14]), m2), min(max(n1, c[15]), n2)
+    by_m, by_n = 0.0, 0.0
+    if cap_m > m1 or cap_n > n1:
+        by_m, by_n = law_slopes(c, min(m1, c[14]), min(m2, c[14]), min(n1, c[15]), min(n2, c[15]))
+    home_n = 0.5 * (n1 + n2)
+    _, _, _, home_psi = coefficients(c, m1, home_n)
+    first = by_m * (cap_m - m1) + server_bill(problem, prices, most, m1, psi0)
+    first = min(first, server_bill(problem, prices, most, cap_m, psi0))
+    second = by_n * (cap_n - n1) + fleet_bill(problem, prices, region.s1, caps, n1, psi, home_n, home_psi)
+    second = min(second, fleet_bill(problem, prices, region.s1, caps, cap_n, psi, home_n, home_psi))
+    if n2 > cap_n:  # where a shared band is worth something, more rounds may be billed less
+        second = min(second, fleet_bill(problem, prices, region.s1, caps, n2, psi, home_n, home_psi))
+    return phi + first + second - prices.budget
 
 
 @njit(cache=True, error_model="numpy")
