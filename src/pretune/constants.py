@@ -41,6 +41,12 @@ def _read_variance(value: object) -> float | tuple[float, ...]:
     return tuple(numbers.tolist())
 
 
+def _read_flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise refused(value, "true or false")
+    return value
+
+
 class Convergence(Part):
     """The constants of the convergence bound, and the steps."""
 
@@ -76,6 +82,12 @@ class Convergence(Part):
     law: Annotated[Law | None, PlainValidator(Law.read)] = Field(
         default=None,
         description="The law that `calibrated` minimises: a `family` and its parameters, as `pretune pilot` writes it.",
+    )
+
+    robust: Annotated[bool, PlainValidator(_read_flag)] = Field(
+        default=False,
+        description="Whether to plan for the worst constants within their measured intervals (`measured`).",
+        examples=["true or false"],
     )
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from pretune.measured import Measurements, figure_text, section_of
 from pretune.parts import Part, problems_of
 from pretune.physics.types import Floats
 from pretune.problems import Problems, refused, shown
+from pretune.robust import worst_case
 from pretune.system import Access, Budget, Radio, Server, Shares, Workload
 from pretune.trees import plain_tree
 
@@ -148,7 +149,14 @@ class Scenario(Part):
                 should = f"one number{f', or one for each of the {most} devices' if most else ''}"
                 problems.say(f"measured.{key}.value: holds {len(found.value)} numbers, should hold {should}")
                 problems.refuse()
+        if self.convergence.robust:
+            worst_case(self.convergence, self.measured)
         return self
+
+    @cached_property
+    def assumed(self) -> Convergence:
+        """The constants that a plan counts with: those in use or, if it is to be robust, the worst there may be."""
+        return worst_case(self.convergence, self.measured) if self.convergence.robust else self.convergence
 
     @cached_property
     def not_as_measured(self) -> tuple[str, ...]:
@@ -165,7 +173,7 @@ class Scenario(Part):
     @cached_property
     def finetune_variances(self) -> Floats:
         """Variance of one sample's gradient at each device, shape (K,), read-only."""
-        given = np.asarray(self.convergence.finetune_variance, dtype=np.float64)
+        given = np.asarray(self.assumed.finetune_variance, dtype=np.float64)
         column = np.array(np.broadcast_to(given, len(self.devices)))
         column.flags.writeable = False
         return column
@@ -177,7 +185,7 @@ class Scenario(Part):
         for part in ("workload", "server", "radio", "convergence"):
             model = getattr(self, part)
             for key in type(model).model_fields:
-                unused = (part == "radio" and self._bandless(key)) or key == "law"
+                unused = (part == "radio" and self._bandless(key)) or key in ("law", "robust")
                 if key not in model.model_fields_set and not unused:
                     value = getattr(model, key)
                     text = value.value if isinstance(value, Enum) else "null" if value is None else repr(value)
@@ -188,7 +196,8 @@ class Scenario(Part):
     def sha256(self) -> str:
         """Digest of the resolved content: the same for the same scenario, however it was written."""
         tree = {**self._head(), "devices": self.devices.digest}
-        del tree["measured"]  # where a value comes from changes no plan
+        if not self.convergence.robust:
+            del tree["measured"]  # where a value comes from changes no plan
         if self.schedule == 1:
             del tree["schedule"]  # as if there were no such key: what was planned before there was one stays valid
         return hashlib.sha256(json.dumps(tree, sort_keys=True, allow_nan=False).encode()).hexdigest()
@@ -210,6 +219,8 @@ class Scenario(Part):
         law = self.convergence.law
         if law is not None:  # else as if there were no such key: what was planned before there was one stays valid
             tree["convergence"]["law"] = law.to_dict()
+        if not self.convergence.robust:
+            del tree["convergence"]["robust"]
         variance = self.convergence.finetune_variance
         tree["convergence"]["finetune_variance"] = list(variance) if isinstance(variance, tuple) else variance
         if self.measured is not None:

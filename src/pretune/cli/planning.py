@@ -41,6 +41,11 @@ def plan_command(
         show_plan(plan, scenario)
         for line in scenario.not_as_measured:
             complain(line)
+        if scenario.convergence.robust and plan.status.has_plan:
+            from pretune.cli.show_plan import show_moved
+            from pretune.planner.moved import moved
+
+            show_moved(moved(plan, scenario, tolerance=tolerance, time_limit=time_limit))
         if out is not None:
             print(f"Plan: {out}")
     if explained and plan.status.has_plan:

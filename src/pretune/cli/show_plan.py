@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -14,6 +16,9 @@ from pretune.report.spending import Share, device_columns, shares
 from pretune.report.stages import stage_rows
 from pretune.report.words import count, gap, joules, percent, printable, quantity, seconds, significant
 from pretune.scenario import Scenario
+
+if TYPE_CHECKING:
+    from pretune.planner.moved import Stand
 
 MOST_DEVICES = 20
 BAR = 26
@@ -63,6 +68,28 @@ def show_explanation(plan: Plan, scenario: Scenario, *, aside: bool) -> None:
     out.print()
     for sentence in explain(plan, scenario):
         out.print(Text(f"- {printable(sentence)}"))
+
+
+def show_moved(rows: tuple[Stand, ...]) -> None:
+    """Print a robust plan beside the one for the values in use: how far the decision moves, and what that costs."""
+    table = table_of("Plan for", "Pre-training", "Batch", "Fine-tuning", "Batches", "As in use", "At worst")
+    for row in rows:
+        each = row.plan.finetune.batch if row.plan.finetune is not None else None
+        low, high = (int(each.min()), int(each.max())) if each is not None and each.size else (0, 0)
+        pretrain, finetune = row.plan.pretrain, row.plan.finetune
+        table.add_row(
+            row.name,
+            count(pretrain.rounds if pretrain is not None else 0),
+            count(pretrain.batch if pretrain is not None and pretrain.rounds else 0),
+            count(finetune.rounds if finetune is not None else 0),
+            f"{low} to {high}" if finetune is not None and finetune.rounds else "-",
+            significant(row.in_use, 5),
+            significant(row.at_worst, 5),
+        )
+    out = console()
+    out.print()
+    out.print(Text("Robust: the objective with the constants in use, and with the worst of their 95% intervals"))
+    out.print(table)
 
 
 def _facts() -> Table:

@@ -118,7 +118,7 @@ class Final:
 
 def criterion_of(scenario: Scenario) -> ConvergenceCriterion:
     """The criterion a scenario asks for, with its constants worked out."""
-    constants = scenario.convergence
+    constants = scenario.assumed
     if constants.criterion is Criterion.TRAJECTORY:
         return trajectory(constants)
     if constants.criterion is Criterion.CALIBRATED:

@@ -108,6 +108,8 @@ def admit(
         raise InputError.field("tolerance", tolerance, "a number above 0 and below 1")
     if time_limit is not None and not (math.isfinite(time_limit) and time_limit > 0.0):
         raise InputError.field("time_limit", time_limit, "a positive number of seconds")
+    if scenario.convergence.robust:
+        raise InputError.field("convergence.robust", True, "false: which devices to admit is not planned robustly")
     if scenario.convergence.criterion is Criterion.CALIBRATED:
         should = "trajectory or final: a law was fitted with all devices and says nothing of a subset"
         raise InputError.field("convergence.criterion", "calibrated", should)

@@ -140,12 +140,14 @@ def _without(scenario: Scenario, plan: Plan, k: int) -> str:
         return f"Without {name} no data would be left to learn."
     for row in rows:
         row["weight"] /= total
-    convergence = scenario.convergence
+    convergence = scenario.assumed
+    same = {key: getattr(convergence, key) for key in convergence.model_fields_set} | {"robust": False}
     if isinstance(convergence.finetune_variance, tuple):
         given = list(convergence.finetune_variance)
         del given[k]
-        convergence = type(convergence)(**{**convergence.model_dump(), "finetune_variance": given})
-    rest = planned(scenario.replace(devices=rows, convergence=convergence), tolerance=1e-3, throw=False)
+        same["finetune_variance"] = given
+    without = scenario.replace(devices=rows, convergence=type(convergence)(**same), measured=None)
+    rest = planned(without, tolerance=1e-3, throw=False)
     if not rest.status.has_plan:
         return f"Without {name} there is no plan."
     change = (rest.objective - plan.objective) / plan.objective if plan.objective > 0.0 else 0.0
