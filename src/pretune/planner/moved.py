@@ -32,7 +32,7 @@ def moved(
     same = {key: getattr(scenario.convergence, key) for key in scenario.convergence.model_fields_set}
     in_use = scenario.replace(convergence=type(scenario.convergence)(**{**same, "robust": False}))
     other = planned(in_use, tolerance=tolerance, time_limit=time_limit, throw=False)
-    stands = (("the worst", plan), ("those in use", other))
+    stands = (("worst", plan), ("in use", other))
     return tuple(
         Stand(name=name, plan=one, in_use=_value(in_use, one), at_worst=_value(scenario, one)) for name, one in stands
     )
