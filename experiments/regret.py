@@ -102,7 +102,7 @@ def choices_of(scenario: Scenario, ground: Ground, task: str) -> list[Choice]:
     """The plans and the grid of every budget pair."""
     design = design_for(scenario, seed=PILOT)
     file = RESULTS / f"pilot_{task}_{PILOT}.json"
-    pilot = run_pilot(scenario, file=file, design=design, task=ground.task)
+    pilot = run_pilot(scenario, file=file, design=design, measure="loss", task=ground.task)
     by_error = fit(points_of(pilot.rows, "error", samples=len(ground.task.test)), measure="error")
     part = scenario.convergence
     constants = {key: getattr(part, key) for key in part.model_fields_set}

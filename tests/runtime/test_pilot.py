@@ -166,6 +166,7 @@ def test_the_command(tmp_path, capsys):
     path, out = tmp_path / "small.json", tmp_path / "law.json"
     path.write_text(json.dumps(scenario.to_dict()))
     words = ["pilot", str(path), "-o", str(out), "--pretrain-rounds", "60", "--finetune-rounds", "24", "--stops", "2"]
+    words += ["--measure", "loss"]
     assert main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert load_scenario(out).convergence.law.to_dict() == told["law"]

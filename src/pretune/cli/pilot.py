@@ -24,8 +24,8 @@ def pilot_command(
         typer.Option("-o", "--out", metavar="FILE", help="The scenario with the law, .yaml or .json."),
     ],
     measure: Annotated[
-        Measure, typer.Option("--measure", help="What the law predicts: the test loss, or the share of errors.")
-    ] = Measure.LOSS,
+        Measure, typer.Option("--measure", help="What the law predicts: the share of errors, or the test loss.")
+    ] = Measure.ERROR,
     pretrain_rounds: Annotated[
         int | None,
         typer.Option("--pretrain-rounds", metavar="N", min=1, help="Longest pre-training; by default by the budgets."),

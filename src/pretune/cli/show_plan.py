@@ -72,7 +72,7 @@ def show_explanation(plan: Plan, scenario: Scenario, *, aside: bool) -> None:
 
 def show_moved(rows: tuple[Stand, ...]) -> None:
     """Print a robust plan beside the one for the values in use: how far the decision moves, and what that costs."""
-    table = table_of("Constants", "Pre-training", "Batch", "Fine-tuning", "Batches", "As in use", "At worst")
+    table = table_of("Made for", "Pre-training", "Batch", "Fine-tuning", "Batches", "As in use", "At worst")
     for row in rows:
         each = row.plan.finetune.batch if row.plan.finetune is not None else None
         low, high = (int(each.min()), int(each.max())) if each is not None and each.size else (0, 0)

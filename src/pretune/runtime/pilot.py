@@ -54,7 +54,7 @@ def run_pilot(
     *,
     file: str | os.PathLike[str] | None = None,
     design: Design | None = None,
-    measure: str = "loss",
+    measure: str = "error",
     families: Sequence[str] = tuple(FAMILIES),
     base: Path | None = None,
     task: Task | None = None,
