@@ -16,9 +16,7 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pretune.physics.types import Floats
 from pretune.planner.kernels.fixed import (
     DELAY_SHORT,
     ENERGY_SHORT,
@@ -32,8 +30,9 @@ from pretune.planner.kernels.fleet import least_uploads
 from pretune.planner.kernels.halves import halves_of, split_batteries
 from pretune.planner.kernels.priced import Prices, Region, most_batches, most_server_batch, point_prices
 from pretune.planner.kernels.rounds import coefficients
-from pretune.planner.kernels.tree import FULL, OPEN, PROBE, Pool, Tree, add_box, explore, grown, new_tree
+from pretune.planner.kernels.tree import FULL, OPEN, PROBE, Tree, add_box, explore, grown, new_tree
 from pretune.planner.problem import Batches, Problem
+from pretune.planner.rows import Rows
 from pretune.planner.shortage import shortage_prices
 from pretune.planner.whole import Decision, round_batches
 
@@ -44,8 +43,6 @@ MOST_PROBES = 1_500
 """Boxes to look at and pairs to solve in one pass: what ends a search that no tolerance ends."""
 _REAL = 0.3
 """Share of the tolerance to which the pass with real batches finds the rounds."""
-_CELLS = 2_000_000
-"""Numbers that the pool has room for at first."""
 _ALIKE = 0.1
 """Share of the tolerance within which fewer rounds are as good."""
 _PARTS = (16, 64, 256)
@@ -94,7 +91,7 @@ class Search:
         """Search until the gap is within the tolerance, nothing is left to cut, or the time is up."""
         self.within = (self._within_delay(0), self._within_delay(1))
         self.warm = new_point(self.problem.devices.cycles.size)
-        self._rows = _Rows(self.problem)
+        self._rows = Rows(self.problem)
         for rounds in self.starts or self._grid():
             self._probe(rounds, None)
         if not math.isfinite(self.real[0]):
@@ -373,43 +370,3 @@ class Search:
             high=high,
             span=0.0 if self.problem.limits.tdma else region.s1,
         )
-
-
-class _Rows:
-    """The pool as the arrays that the compiled search reads, and the pairs of rounds already solved."""
-
-    def __init__(self, problem: Problem) -> None:
-        devices = problem.devices.cycles.size
-        batteries = int(np.isfinite(problem.devices.battery).sum())
-        self.count = 0
-        self.solved: list[tuple[int, int]] = []
-        some = max(4, min(64, _CELLS // devices))
-        self._arrays = Pool(
-            numbers=np.zeros((some, 6)),
-            sample_costs=np.zeros((some, devices)),
-            halves=np.zeros((some, batteries, 11)),
-            used=np.zeros(some, dtype=np.bool_),
-        )
-
-    @property
-    def pool(self) -> Pool:
-        return self._arrays
-
-    @property
-    def used(self) -> NDArray[np.bool_]:
-        return self._arrays.used
-
-    @property
-    def pairs(self) -> Floats:
-        return np.array(self.solved, dtype=np.float64).reshape(-1, 2)
-
-    def add(self, prices: Prices) -> None:
-        arrays, at = self._arrays, self.count
-        if at == len(arrays.used):
-            arrays = self._arrays = Pool(*(np.concatenate([old, np.zeros_like(old)]) for old in arrays))
-        numbers = (prices.energy, prices.delay, prices.server_cost, prices.round_cost, prices.budget, prices.slack)
-        arrays.numbers[at] = numbers
-        arrays.sample_costs[at] = prices.sample_costs
-        arrays.halves[at, :, 0] = -1.0
-        arrays.halves[at, : len(prices.halves)] = prices.halves
-        self.count += 1

@@ -32,7 +32,7 @@ from pretune.planner.kernels.scalar import (
     price_for_time,
     sample_cost,
 )
-from pretune.planner.kernels.split import server_energy, server_price, settle_server
+from pretune.planner.kernels.server import server_energy, server_price, settle_server
 from pretune.planner.problem import Batches, Devices, Problem
 
 _DONE = 1e-12

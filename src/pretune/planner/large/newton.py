@@ -17,6 +17,7 @@ from pretune.figures import SAME
 from pretune.physics.types import Floats
 from pretune.planner.kernels.fixed import DELAY_SHORT, SOLVED, new_point, solve_fixed
 from pretune.planner.kernels.scalar import batch_at, clock_at, sample_cost
+from pretune.planner.kernels.server import server_price
 from pretune.planner.kernels.slopes import (
     ENERGY,
     ENERGY_BY_BETA,
@@ -30,7 +31,6 @@ from pretune.planner.kernels.slopes import (
     UPLOADS,
     UPLOADS_BY_OMEGA,
 )
-from pretune.planner.kernels.split import server_price
 from pretune.planner.large.crew import Crew
 from pretune.planner.large.sample import sample
 from pretune.planner.problem import Batches, Problem
