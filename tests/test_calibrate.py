@@ -124,9 +124,13 @@ def test_the_same_seed_measures_the_same(tmp_path: Path) -> None:
 def test_an_interrupted_calibration_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = spirals(tmp_path)
     state = tmp_path / "mine.yaml.calibration.json"
-    command = [sys.executable, "-c", "import sys; from pretune.cli import main; sys.exit(main())"]
+    # a suite that was started in the background ignores Ctrl-C; the command must not
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heed}; import sys; from pretune.cli import main; sys.exit(main())"]
     words = ["calibrate", str(path), "--samples", "60", "--repetitions", "40", "--overwrite", "-q"]
-    process = subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True, env={**os.environ})
+    process = subprocess.Popen(
+        [*command, *words], stderr=subprocess.PIPE, text=True, env={**os.environ}, preexec_fn=heed_interrupts
+    )
     limit = time.monotonic() + 60
     while not state.exists() and time.monotonic() < limit and process.poll() is None:
         time.sleep(0.02)

@@ -9,9 +9,10 @@ import pytest
 from brute import exhaustive
 from draws import draw
 
-from pretune.bounds import bound, priced, system_of
+from pretune.bounds import bound
 from pretune.certify import check
 from pretune.errors import InputError
+from pretune.figures import system_of
 from pretune.law import COMMON, FAMILIES, Law
 from pretune.planner import plan
 from pretune.planner.admission import admit
@@ -19,6 +20,7 @@ from pretune.planner.kernels.priced import Region, most_batches, price
 from pretune.planner.kernels.rounds import bound_over
 from pretune.planner.problem import build
 from pretune.plans import Status
+from pretune.price_sets import priced
 from pretune.scenario import Scenario
 from test_bounds import box, entry_at, random_entry, random_plan, with_sides
 
