@@ -128,9 +128,7 @@ def test_an_interrupted_calibration_goes_on_where_it_was(tmp_path: Path, capsys:
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     command = [sys.executable, "-c", f"{heed}; import sys; from pretune.cli import main; sys.exit(main())"]
     words = ["calibrate", str(path), "--samples", "60", "--repetitions", "40", "--overwrite", "-q"]
-    process = subprocess.Popen(
-        [*command, *words], stderr=subprocess.PIPE, text=True, env={**os.environ}, preexec_fn=heed_interrupts
-    )
+    process = subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True, env={**os.environ})
     limit = time.monotonic() + 60
     while not state.exists() and time.monotonic() < limit and process.poll() is None:
         time.sleep(0.02)
