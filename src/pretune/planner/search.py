@@ -99,9 +99,11 @@ class Search:
         self._cut(whole=False)
         if self.only_real:
             return
-        rounds = self._fewer(self._nearby(self.real[1]))
+        # along a front the plan before has been polished, and there are many to come
+        rounds = self._fewer(self.real[1] if self.starts else self._nearby(self.real[1]))
         self.solve(rounds)
-        self._whole_server_batches(rounds)
+        if not self.starts:
+            self._whole_server_batches(rounds)
         if self.best is not None and self.gap <= self.tolerance:
             return
         self._cut(whole=True)
