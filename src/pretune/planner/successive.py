@@ -111,6 +111,8 @@ class Successive:
     tolerance: float = 1e-4
     most_iterations: int = 30
     start: str = "least"
+    compiled: bool = True
+    """Whether the program is compiled once; else it is written down anew for every solve, as is commonly done."""
     programs: dict[tuple[bool, bool], Subproblem] = field(default_factory=dict)
     solves: int = 0
     """Conic programs solved so far."""
@@ -122,17 +124,13 @@ class Successive:
             MissingExtra: cvxpy or Clarabel is not installed.
         """
         at = begin or first_iterate(self.problem, float(m), float(n), self.start)
-        program = self.programs.get((m > 0, n > 0))
-        if program is None:
-            program = Subproblem(self.problem, m > 0, n > 0)
-            self.programs[m > 0, n > 0] = program
         noise, broken = math.inf, math.inf
         for count in range(1, self.most_iterations + 1):
             self.solves += 1
-            step = program.solve(at, m, n, psi0, psi, TRUST)
+            step = self._program(m > 0, n > 0).solve(at, m, n, psi0, psi, TRUST)
             if step is None:
                 self.solves += 1
-                step = program.solve(at, m, n, psi0, psi, CAUTION)
+                step = self._program(m > 0, n > 0).solve(at, m, n, psi0, psi, CAUTION)
             if step is None:
                 return Answer(status="failed", iterate=at, noise=math.inf, iterations=count)
             at, violation = step
@@ -145,6 +143,12 @@ class Successive:
                 return Answer(status="converged", iterate=at, noise=noise, iterations=count)
         status = "stopped" if broken <= _BROKEN else "infeasible"
         return Answer(status=status, iterate=at, noise=noise, iterations=self.most_iterations)
+
+    def _program(self, pretrain: bool, finetune: bool) -> Subproblem:
+        found = self.programs.get((pretrain, finetune)) if self.compiled else None
+        if found is None:
+            found = self.programs[pretrain, finetune] = Subproblem(self.problem, pretrain, finetune)
+        return found
 
 
 def noise_of(problem: Problem, at: Iterate, m: float, n: float, psi0: float, psi: float) -> float:

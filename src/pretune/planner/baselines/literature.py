@@ -50,6 +50,8 @@ class SuccessiveOptions:
     step: int = 1
     """Step of the exhaustive search in the rounds of both stages."""
     warm: bool = True
+    compiled: bool = True
+    """Whether the modelling layer compiles the program once, or anew for every solve."""
 
     def __post_init__(self) -> None:
         for name, value, known in (("start", self.start, STARTS), ("search", self.search, SEARCHES)):
@@ -203,7 +205,11 @@ def literature(task: Task, name: str, options: SuccessiveOptions) -> Outcome:
     began = time.perf_counter()
     problem, _ = build(task.scenario)
     method = Successive(
-        problem=problem, tolerance=options.tolerance, most_iterations=options.most_iterations, start=options.start
+        problem=problem,
+        tolerance=options.tolerance,
+        most_iterations=options.most_iterations,
+        start=options.start,
+        compiled=options.compiled,
     )
     search = _Rounds(problem=problem, options=options, method=method, deadline=task.deadline)
     search.run()
