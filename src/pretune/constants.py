@@ -5,10 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Self
 
-import numpy as np
 from pydantic import Field, PlainValidator, model_validator
 
-from pretune.fields import Quantity
+from pretune.fields import Quantity, read_one_or_each
 from pretune.law import Law
 from pretune.parts import Part
 from pretune.problems import Problems, refused
@@ -26,19 +25,7 @@ VARIANCE = Quantity(noun="variance", unit="", si=120, zero=True)
 
 
 def _read_variance(value: object) -> float | tuple[float, ...]:
-    """One variance for all devices, or one for each."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if not isinstance(value, list | tuple):
-        try:
-            return VARIANCE.read(value)
-        except ValueError:
-            raise refused(value, f"{VARIANCE.should}, or a list with one for each device") from None
-    numbers, problems = VARIANCE.read_cells(value), Problems()
-    for i in np.flatnonzero(~VARIANCE.allows(numbers)).tolist():
-        problems.holds(f"[{i}]", value[i], VARIANCE.should)
-    problems.refuse()
-    return tuple(numbers.tolist())
+    return read_one_or_each(VARIANCE, value)
 
 
 def _read_flag(value: object) -> bool:

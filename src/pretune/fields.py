@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from pretune import units
 from pretune.physics.types import Floats
-from pretune.problems import concise
+from pretune.problems import Problems, concise, refused
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -174,6 +174,26 @@ class Text:
             return str(value)
 
         return core_schema.no_info_plain_validator_function(check)
+
+
+def read_one_or_each(quantity: Quantity, value: object) -> float | tuple[float, ...]:
+    """One number for all devices, or one for each.
+
+    Raises:
+        Refused: it is neither; of a list, one line for each bad number.
+    """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if not isinstance(value, list | tuple):
+        try:
+            return quantity.read(value)
+        except ValueError:
+            raise refused(value, f"{quantity.should}, or a list with one for each device") from None
+    numbers, problems = quantity.read_cells(value), Problems()
+    for i in np.flatnonzero(~quantity.allows(numbers)).tolist():
+        problems.holds(f"[{i}]", value[i], quantity.should)
+    problems.refuse()
+    return tuple(numbers.tolist())
 
 
 def mark_of(field: FieldInfo) -> Quantity | Text | None:

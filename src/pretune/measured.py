@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import Field, PlainValidator, model_validator
 
-from pretune.fields import Quantity, Text
+from pretune.fields import Quantity, Text, read_one_or_each
 from pretune.parts import Part
 from pretune.problems import Problems, concise, refused
 
@@ -25,19 +25,7 @@ Figure = float | tuple[float, ...]
 
 
 def _read_figure(value: object) -> Figure:
-    """One number for all devices, or one for each."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if not isinstance(value, list | tuple):
-        try:
-            return FIGURE.read(value)
-        except ValueError:
-            raise refused(value, f"{FIGURE.should}, or a list with one for each device") from None
-    numbers, problems = FIGURE.read_cells(value), Problems()
-    for i in np.flatnonzero(~FIGURE.allows(numbers)).tolist():
-        problems.holds(f"[{i}]", value[i], FIGURE.should)
-    problems.refuse()
-    return tuple(numbers.tolist())
+    return read_one_or_each(FIGURE, value)
 
 
 def _read_date(value: object) -> str:

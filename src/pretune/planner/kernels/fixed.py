@@ -84,7 +84,7 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
             point.scalars[8] = _noise(d, m, n, psi0, psi, point)
             return SOLVED
         span = free_span(problem, batches, m, n, psi0, psi, least)
-        free = free_energy(problem, batches, m, n, span)[1] <= budget
+        free = free_energy(problem, batches, m, n, span) <= budget
         if free:
             point.scalars[0], point.scalars[2] = lam_floor, span
     # with static power and no start most devices idle, and their prices of nothing lead Newton's method nowhere

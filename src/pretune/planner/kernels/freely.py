@@ -83,31 +83,22 @@ def free_span(problem: Problem, batches: Batches, m: float, n: float, psi0: floa
 
 
 @njit(cache=True, error_model="numpy")
-def free_energy(problem: Problem, batches: Batches, m: float, n: float, span: float) -> tuple[float, float]:
-    """Joules at full speed with a span, of those that have to go at full speed, and of all.
-
-    Those with their batch at its most could go slower.
-    """
+def free_energy(problem: Problem, batches: Batches, m: float, n: float, span: float) -> float:
+    """Joules with everything at full speed and the batches that a span leaves time for: more than is needed."""
     d, server = problem.devices, problem.server
-    must, all_of_them = n * problem.limits.down_j, n * problem.limits.down_j
+    joules = n * problem.limits.down_j
     for k in range(d.cycles.size):
         clock, x, upload = d.clock_max[k], d.exponent_max[k], _upload(d, k)
         most = clock / d.cycles[k] * (span - (0.0 if problem.limits.tdma else upload))
         batch = min(max(most, batches.low[k]), batches.high[k])
-        joules = d.cycles[k] * batch * (d.capacitance[k] * clock * clock + d.static[k] / clock)
-        joules = n * (joules + upload * (d.noise[k] * math.expm1(x) + d.circuit[k]))
-        all_of_them += joules
-        if batch < batches.high[k]:
-            must += joules
+        joules += n * d.cycles[k] * batch * (d.capacitance[k] * clock * clock + d.static[k] / clock)
+        joules += n * upload * (d.noise[k] * math.expm1(x) + d.circuit[k])
     if m > 0.0:
         clock = server.clock_max
         most = clock / server.cycles * (time_for_rounds(problem, n) - n * span) / m
         batch = min(max(most, batches.server_low), batches.server_high)
-        joules = m * server.cycles * batch * (server.capacitance * clock * clock + server.static / clock)
-        all_of_them += joules
-        if batch < batches.server_high:
-            must += joules
-    return must, all_of_them
+        joules += m * server.cycles * batch * (server.capacitance * clock * clock + server.static / clock)
+    return joules
 
 
 @njit(cache=True, error_model="numpy")

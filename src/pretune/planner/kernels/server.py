@@ -10,9 +10,11 @@ from pretune.planner.problem import Batches, Server
 
 
 @njit(cache=True, error_model="numpy")
-def server_price(server: Server, low: float, high: float, beta: float, time: float, guess: float) -> float:
-    """The price at which the server's round takes `time`."""
-    price, _, _ = price_for_time(
+def server_price(
+    server: Server, low: float, high: float, beta: float, time: float, guess: float
+) -> tuple[float, float]:
+    """The price at which the server's round takes `time`, and its derivative by the time."""
+    price, slope, _ = price_for_time(
         time,
         server.cycles,
         server.capacitance,
@@ -29,13 +31,13 @@ def server_price(server: Server, low: float, high: float, beta: float, time: flo
         guess,
         -1.0,
     )
-    return price
+    return price, slope
 
 
 @njit(cache=True, error_model="numpy")
 def settle_server(server: Server, batches: Batches, beta0: float, t0: float, point: Point) -> None:
     """Write the server's price, batch, clock and round time for a round of `t0` seconds."""
-    price = server_price(server, batches.server_low, batches.server_high, beta0, t0, point.scalars[1])
+    price, _ = server_price(server, batches.server_low, batches.server_high, beta0, t0, point.scalars[1])
     clock = clock_at(price, server.capacitance, server.clock_max, server.static)
     cost = sample_cost(price, clock, server.cycles, server.capacitance, server.static)
     batch = batch_at(cost, beta0, 1.0, batches.server_low, batches.server_high)

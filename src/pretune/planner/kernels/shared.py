@@ -29,7 +29,6 @@ from pretune.planner.kernels.scalar import (
     batch_at,
     clock_at,
     energy_slope,
-    price_for_time,
     sample_cost,
 )
 from pretune.planner.kernels.server import server_energy, server_price, settle_server
@@ -280,7 +279,7 @@ def shared_split(
     for _ in range(TRIALS):
         total, slope, energy, follow = fill_band(problem, batches, n, beta, span, point)
         t0 = (time - n * span) / m
-        own = server_price(server, low0, high0, beta0, t0, guess)
+        own, own_slope = server_price(server, low0, high0, beta0, t0, guess)
         guess = own
         if total > own:
             left = span
@@ -296,23 +295,6 @@ def shared_split(
             # a jump of the prices (a kink of the cost): Newton would go to and fro over it
             rough = rough or abs(miss) > 4.0 * abs(miss_old)
             miss_old = miss
-            _, own_slope, _ = price_for_time(
-                t0,
-                server.cycles,
-                server.capacitance,
-                server.clock_max,
-                server.static,
-                1.0,
-                0.0,
-                1.0,
-                0.0,
-                beta0,
-                1.0,
-                low0,
-                high0,
-                own,
-                -1.0,
-            )
             steep = slope / total + own_slope / own * n / m
             if steep < 0.0 and steep > -math.inf and not rough:
                 newton = span - miss / steep
@@ -353,8 +335,8 @@ def shared_balance(
         return
     nudge = 1e-10
     low0, high0, t0 = batches.server_low, batches.server_high, point.scalars[3]
-    own1 = server_price(problem.server, low0, high0, beta0, t0 * (1.0 + nudge), 0.0)
-    own2 = server_price(problem.server, low0, high0, beta0, t0 * (1.0 - nudge), 0.0)
+    own1, _ = server_price(problem.server, low0, high0, beta0, t0 * (1.0 + nudge), 0.0)
+    own2, _ = server_price(problem.server, low0, high0, beta0, t0 * (1.0 - nudge), 0.0)
     kept = (point.batch.copy(), point.clock.copy(), point.exponent.copy(), point.share.copy())
     total2, _, _, _ = fill_band(problem, batches, n, beta, span * (1.0 + nudge), point)
     prices, ratios, gamma = point.price.copy(), point.ratio.copy(), point.scalars[9]

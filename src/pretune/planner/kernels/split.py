@@ -18,7 +18,6 @@ from pretune.planner.kernels.scalar import (
     SOME,
     batch_at,
     clock_at,
-    price_for_time,
     price_guess,
     sample_cost,
 )
@@ -119,7 +118,7 @@ def fdma_split(
             problem.devices, limits, batches.low, batches.high, beta, n, span, 0.0, point
         )
         t0 = (time - n * span) / m
-        own = server_price(server, low0, high0, beta0, t0, guess)
+        own, own_slope = server_price(server, low0, high0, beta0, t0, guess)
         guess = own
         if total > own:
             left = span
@@ -134,23 +133,6 @@ def fdma_split(
             miss = math.log(total / own)
             if abs(miss) <= near:
                 break
-            _, own_slope, _ = price_for_time(
-                t0,
-                server.cycles,
-                server.capacitance,
-                server.clock_max,
-                server.static,
-                1.0,
-                0.0,
-                1.0,
-                0.0,
-                beta0,
-                1.0,
-                low0,
-                high0,
-                own,
-                -1.0,
-            )
             steep = slope / total + own_slope / own * n / m
             if steep < 0.0 and steep > -math.inf:
                 newton = span - miss / steep
@@ -224,8 +206,8 @@ def balance(
     own1, own2 = omega, omega
     if not limits.tdma:
         low0, high0, t0 = batches.server_low, batches.server_high, point.scalars[3]
-        own1 = server_price(server, low0, high0, beta0, t0 * (1.0 + nudge), 0.0)
-        own2 = server_price(server, low0, high0, beta0, t0 * (1.0 - nudge), 0.0)
+        own1, _ = server_price(server, low0, high0, beta0, t0 * (1.0 + nudge), 0.0)
+        own2, _ = server_price(server, low0, high0, beta0, t0 * (1.0 - nudge), 0.0)
     kept = (point.batch.copy(), point.clock.copy(), point.exponent.copy())
     total2, _, _, _ = round_at(d, limits, batches.low, batches.high, beta, n, span * (1.0 + nudge), omega, point)
     prices, ratios = point.price.copy(), point.ratio.copy()

@@ -262,7 +262,7 @@ def _server(
     server, tdma = crew.problem.server, crew.problem.limits.tdma
     low, high = batches.server_low, batches.server_high
     beta = math.sqrt(psi0 / (m * math.exp(log_energy)))
-    price = math.exp(given) if tdma else server_price(server, low, high, beta, given, crew.point.scalars[1])
+    price = math.exp(given) if tdma else server_price(server, low, high, beta, given, crew.point.scalars[1])[0]
     clock = clock_at(price, server.capacitance, server.clock_max, server.static)
     cost = sample_cost(price, clock, server.cycles, server.capacitance, server.static)
     batch = batch_at(cost, beta, 1.0, low, high)
