@@ -19,6 +19,7 @@ from pretune.planner.kernels.common import least_common_span as least_span
 from pretune.planner.kernels.fleet import TRIALS, Point, least_uploads, new_point
 from pretune.planner.kernels.freely import free_energy, free_span, may_all_be_most, span_for_most
 from pretune.planner.kernels.newton import newton_start
+from pretune.planner.kernels.newton_tdma import newton_start_tdma
 from pretune.planner.kernels.roots import next_point
 from pretune.planner.kernels.scalar import HUGE, TINY
 from pretune.planner.kernels.shared import shared_balance, shared_split
@@ -87,11 +88,15 @@ def solve_fixed(problem: Problem, batches: Batches, m: float, n: float, psi0: fl
         free = free_energy(problem, batches, m, n, span) <= budget
         if free:
             point.scalars[0], point.scalars[2] = lam_floor, span
-    # with static power and no start most devices idle, and their prices of nothing lead Newton's method nowhere
-    lost = point.scalars[0] == 0.0 and bool(np.any(d.static > 0.0))
-    if plain and not free and not limits.tdma and not lost:
+    # TDMA: with static power and no start most devices idle, and their prices of nothing lead Newton's method nowhere
+    lost = limits.tdma and point.scalars[0] == 0.0 and bool(np.any(d.static > 0.0))
+    if plain and not free and not lost:
         lam = point.scalars[0]
-        if newton_start(problem, batches, m, n, psi0, psi, least, point):
+        if limits.tdma:
+            found = newton_start_tdma(problem, batches, m, n, psi0, psi, least, point)
+        else:
+            found = newton_start(problem, batches, m, n, psi0, psi, least, point)
+        if found:
             beta0 = math.sqrt(psi0 / (m * point.scalars[0])) if m > 0.0 else 0.0
             beta = math.sqrt(psi / (n * point.scalars[0]))
             lam = point.scalars[0]

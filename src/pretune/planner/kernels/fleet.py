@@ -61,13 +61,13 @@ def new_point(count: int) -> Point:
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def gentlest_exponent(d: Devices, k: int) -> float:
     """The upload exponent that takes the least energy, for a device whose time costs nothing."""
     return upload_exponent(d.circuit[k] / d.noise[k], d.exponent_max[k])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def device_energy(d: Devices, k: int, batch: float, clock: float, x: float) -> float:
     """Joules of one device's round."""
     cycles = d.cycles[k] * batch
@@ -80,7 +80,7 @@ def device_energy(d: Devices, k: int, batch: float, clock: float, x: float) -> f
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def device_at(
     d: Devices,
     k: int,
@@ -194,6 +194,11 @@ def least_device_span(d: Devices, k: int, low: float, allowed: float, tdma: bool
 def least_span(d: Devices, limits: Limits, low: Floats, rounds: float) -> float:
     """The least span (tau, or v for TDMA) that clocks, powers and batteries allow; infinity where none does."""
     least = 0.0
+    for k in range(d.cycles.size):
+        # the common case here, for a call with the whole fleet as its argument costs more than the answer
+        least = max(least, d.cycles[k] * low[k] / d.clock_max[k] + (0.0 if limits.tdma else d.span[k] / d.exponent_max[k]))
+    if np.all(d.battery >= HUGE):
+        return least
     for k in range(d.cycles.size):
         least = max(least, least_device_span(d, k, low[k], d.battery[k] / rounds, limits.tdma))
     return least

@@ -12,7 +12,13 @@ from numba import njit
 
 from pretune.planner.kernels.fleet import TRIALS, least_uploads
 from pretune.planner.kernels.roots import next_point
+from pretune.planner.kernels.scalar import SOME, clock_at, price_guess, sample_cost, upload_exponent
+from pretune.planner.kernels.split import first_span
+from pretune.planner.kernels.tdma import first_phase
 from pretune.planner.problem import Batches, Devices, Problem
+
+_UNCLEAR = 0.2
+"""An estimate of the energy within this factor of the budget is not clear."""
 
 
 @njit(cache=True, error_model="numpy")
@@ -103,25 +109,58 @@ def free_energy(problem: Problem, batches: Batches, m: float, n: float, span: fl
 
 @njit(cache=True, error_model="numpy")
 def may_all_be_most(problem: Problem, batches: Batches, m: float, n: float) -> bool:
-    """Whether every batch could be at its most: time enough there is, and no simple bound says that energy is not.
+    """Whether every batch could be at its most: time enough there is, and energy enough by an estimate.
 
-    The bound: every device computes as if it had all the time but its fastest upload, and uploads at no more than what
-    the gentlest signal takes.
+    The estimate is the dual's bound at guessed prices of time (whatever they are, no split of the time takes less);
+    that of some of the devices will do where it is clear enough.
     """
-    d, server = problem.devices, problem.server
+    server = problem.server
     time = time_for_rounds(problem, n)
     quickest = m * server.cycles * batches.server_high / server.clock_max
-    if n * span_for_most(problem, batches) + quickest > time:
+    least = max(span_for_most(problem, batches), batches.span)
+    longest = (time - quickest) / n
+    if not least <= longest:
         return False
-    span = (time - quickest) / n
-    joules = n * problem.limits.down_j
-    for k in range(d.cycles.size):
-        u = span - (0.0 if problem.limits.tdma else _upload(d, k))
+    span = longest
+    if m > 0.0 and problem.limits.tdma:
+        span = first_phase(problem, batches, m, n, 1.0, 1.0, least, longest)
+    elif m > 0.0:
+        span = first_span(problem, batches, m, n, 1.0, 1.0, problem.limits.delay - n * problem.limits.down_s, least, longest)
+    stride = (problem.devices.cycles.size + SOME - 1) // SOME
+    about = _least_energy(problem, batches, m, n, span, stride)
+    if stride > 1 and _UNCLEAR * problem.limits.energy < about < problem.limits.energy / _UNCLEAR:
+        about = _least_energy(problem, batches, m, n, span, 1)
+    return about <= problem.limits.energy
+
+
+@njit(cache=True, error_model="numpy")
+def _least_energy(problem: Problem, batches: Batches, m: float, n: float, span: float, stride: int) -> float:
+    """A lower bound on the joules that all batches at their most take, from guesses of the prices at a span.
+
+    As if the devices between the strides were like those at them.
+    """
+    d, server, tdma = problem.devices, problem.server, problem.limits.tdma
+    share = n * d.cycles.size / ((d.cycles.size + stride - 1) // stride)
+    total, joules = 0.0, n * problem.limits.down_j
+    for k in range(0, d.cycles.size, stride):
+        own, circuit = 0.0 if tdma else d.span[k], 0.0 if tdma else d.circuit[k]
         cycles = d.cycles[k] * batches.high[k]
-        joules += n * (cycles * d.capacitance[k] * (cycles / u) ** 2 + d.static[k] * cycles / d.clock_max[k])
-        joules += n * (d.noise[k] * d.span[k] + d.circuit[k] * _upload(d, k))
+        omega = math.exp(price_guess(span, cycles, d.capacitance[k], d.static[k], d.noise[k], own, circuit))
+        clock = clock_at(omega, d.capacitance[k], d.clock_max[k], d.static[k])
+        joules += share * batches.high[k] * sample_cost(omega, clock, d.cycles[k], d.capacitance[k], d.static[k])
+        if not tdma:
+            joules += share * _upload_bill(omega + d.circuit[k], d.noise[k], d.span[k], d.exponent_max[k])
+        total += omega * share / n
+    for k in range(0, d.cycles.size if tdma else 0, stride):
+        joules += share * _upload_bill(total + d.circuit[k], d.noise[k], d.span[k], d.exponent_max[k])
     if m > 0.0:
-        t0 = (time - n * span_for_most(problem, batches)) / m
-        cycles = server.cycles * batches.server_high
-        joules += m * (cycles * server.capacitance * (cycles / t0) ** 2 + server.static * cycles / server.clock_max)
-    return joules <= problem.limits.energy
+        clock = clock_at(total, server.capacitance, server.clock_max, server.static)
+        joules += m * batches.server_high * sample_cost(total, clock, server.cycles, server.capacitance, server.static)
+    return joules - total * (problem.limits.delay - n * problem.limits.down_s)
+
+
+@njit(cache=True, error_model="numpy")
+def _upload_bill(paid: float, noise: float, span: float, exponent_max: float) -> float:
+    """The least joules of an upload whose seconds are paid."""
+    x = upload_exponent(paid / noise, exponent_max)
+    return span / x * (noise * math.expm1(x) + paid) if x > 0.0 else noise * span

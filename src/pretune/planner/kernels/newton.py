@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-from pretune.planner.kernels.fleet import Point, round_at
+from pretune.planner.kernels.fleet import Point
 from pretune.planner.kernels.scalar import (
     HUGE,
     TINY,
@@ -23,9 +23,10 @@ from pretune.planner.kernels.scalar import (
     energy_slope,
     exponent_guess,
     exponent_near,
+    price_guess,
     sample_cost,
 )
-from pretune.planner.problem import Batches, Problem
+from pretune.planner.problem import Batches, Devices, Problem
 
 _STEPS = 25
 _CLOSE = 2e-13
@@ -39,7 +40,7 @@ _FURTHEST = 2.5
 
 
 @njit(cache=True, error_model="numpy")
-def _computing(
+def computing(
     omega: float,
     cycles: float,
     capacitance: float,
@@ -70,6 +71,16 @@ def _computing(
     return u, by_z, by_mu, joules, joules_z, joules_mu
 
 
+@njit(cache=True, error_model="numpy", inline="always")
+def _first_price(d: Devices, k: int, worth: float, low: float, high: float, span: float) -> float:
+    """Logarithm of about the price of a device's time, had it most of the span to compute the batch that pays."""
+    cube = 3.0 * d.capacitance[k] * d.cycles[k] ** 3
+    batch = min(max(math.sqrt(span * math.sqrt(0.5 * worth * d.variance[k] / cube)), low), high)
+    return price_guess(
+        span, d.cycles[k] * batch, d.capacitance[k], d.static[k], d.noise[k], d.span[k], d.circuit[k]
+    )
+
+
 @njit(cache=True, error_model="numpy")
 def newton_start(
     problem: Problem, batches: Batches, m: float, n: float, psi0: float, psi: float, least: float, point: Point
@@ -94,11 +105,18 @@ def newton_start(
     elif not (least < span < longest):
         span = math.sqrt(max(least, 1e-3 * longest) * longest)
     aim = math.log(limits.energy * (1.0 - _UNDER))
-    if not np.all(point.price > TINY):
-        round_at(d, limits, batches.low, batches.high, math.sqrt(psi / (n * math.exp(mu))), n, span, 0.0, point)
     rests = np.minimum(d.static, d.circuit)
-    z = np.log(np.maximum(np.maximum(point.price, 1e-3 * rests), 1e-260))
-    z0 = math.log(max(point.price.sum(), TINY))
+    static = server.static + rests.sum()
+    z = np.empty(count)
+    total = 0.0
+    worth = psi / (n * math.exp(mu))
+    for k in range(count):
+        if point.price[k] > TINY:
+            z[k] = math.log(max(point.price[k], 1e-3 * rests[k]))
+        else:
+            z[k] = max(_first_price(d, k, worth, batches.low[k], batches.high[k], span), math.log(1e-3 * rests[k] + 1e-260))
+        total += math.exp(z[k])
+    z0 = math.log(max(total, TINY))
     gap, by_span, by_mu = np.empty(count), np.empty(count), np.empty(count)
     for _ in range(_STEPS):
         lam = math.exp(mu)
@@ -109,7 +127,7 @@ def newton_start(
         joules, joules_0, joules_span, joules_mu = n * limits.down_j, 0.0, 0.0, 0.0
         for k in range(count):
             omega = math.exp(z[k])
-            t, t_z, t_mu, e, e_z, e_mu = _computing(
+            t, t_z, t_mu, e, e_z, e_mu = computing(
                 omega,
                 d.cycles[k],
                 d.capacitance[k],
@@ -124,8 +142,9 @@ def newton_start(
             x = d.exponent_max[k]
             if paid < energy_slope(x):
                 warm = point.exponent[k]
-                x = min(exponent_near(paid, warm if 0.1 * x < warm < x else exponent_guess(paid)), x)
-                upload_z = -d.span[k] * omega / (x * x * d.noise[k] * x * math.exp(x))
+                x, exp = exponent_near(paid, warm if 0.1 * x < warm < x else exponent_guess(paid))
+                x = min(x, d.exponent_max[k])
+                upload_z = -d.span[k] * omega / (x * x * d.noise[k] * x * exp)
                 t_z += upload_z
                 e_z -= omega * upload_z
             point.exponent[k] = x
@@ -161,7 +180,7 @@ def newton_start(
         gap0, by_span0, by_mu0 = 0.0, 0.0, 0.0
         if m > 0.0:
             t0 = (time - n * span) / m
-            t, t_z, t_mu, e, e_z, e_mu = _computing(
+            t, t_z, t_mu, e, e_z, e_mu = computing(
                 math.exp(z0),
                 server.cycles,
                 server.capacitance,
@@ -185,7 +204,9 @@ def newton_start(
             joules_mu += m * (e_mu + e_z * by_mu0)
             balance = math.log(prices) - z0
         excess = math.log(joules) - aim
-        if worst <= _CLOSE and abs(balance) <= 1e-9 and abs(excess) <= 0.5 * _UNDER:
+        # where everything idles, prices far below the static power are known to the last bits of that power only
+        even = abs(balance) <= 1e-9 or abs(prices - math.exp(z0)) <= 1e-14 * static
+        if worst <= _CLOSE and even and abs(excess) <= 0.5 * _UNDER:
             return _write(z, z0, mu, span, m, point)
         # (balance, excess) + matrix (dspan, dmu) = 0, dspan in the logarithm of the span
         a21, a22 = joules_span / joules, joules_mu / joules
@@ -204,7 +225,7 @@ def newton_start(
             dmu = b2 / a22
         if not (math.isfinite(dspan) and math.isfinite(dmu)):
             return False
-        dmu = min(max(dmu, -1.0), 1.0)
+        dmu = min(max(dmu, -3.0), 3.0)
         if m > 0.0:
             new = span * (1.0 + min(max(dspan, -0.9), 2.0))
             new = min(max(new, least + 0.1 * (span - least)), longest - 0.1 * (longest - span))

@@ -42,7 +42,7 @@ def upload_exponent(y: float, x_max: float) -> float:
         return 0.0
     if energy_slope(x_max) <= y:
         return x_max
-    return min(exponent_near(y, exponent_guess(y)), x_max)
+    return min(exponent_near(y, exponent_guess(y))[0], x_max)
 
 
 @njit(cache=True, error_model="numpy")
@@ -56,21 +56,26 @@ def exponent_guess(y: float) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def exponent_near(y: float, guess: float) -> float:
-    """Solve ``x e^x - e^x + 1 = y`` from a guess: Halley's method on the logarithm of both sides."""
-    x = guess
+def exponent_near(y: float, guess: float) -> tuple[float, float]:
+    """Solve ``x e^x - e^x + 1 = y`` from a guess: Halley's method on the logarithm of both sides; `x` and ``e^x``.
+
+    The method is cubic: a step of 2e-5 leaves an error near the last bit. ``e^x``, wanted for slopes only, is that of
+    the last step's start carried on by its series.
+    """
+    x, exp, step = guess, 1.0, 0.0
     for _ in range(_STEPS):
-        value = energy_slope(x)
-        exp = math.exp(min(x, 690.0))
+        grown = math.expm1(min(x, 690.0))
+        exp = grown + 1.0
+        value = x * exp - grown if 0.05 <= x <= 690.0 else energy_slope(x)
         slope = x * exp / value
         step = math.log(value / y) / slope
-        bend = (1.0 + x) * value / (x * x * exp) - 1.0
+        bend = (1.0 + x) / (slope * x) - 1.0
         step /= max(1.0 - 0.5 * step * slope * bend, 0.3)
         step = min(max(step, -2.0), 0.7 * x)
         x -= step
-        if abs(step) <= 1e-6 * x:
+        if abs(step) <= 2e-5 * x:
             break
-    return x
+    return x, exp * (1.0 - step * (1.0 - 0.5 * step))
 
 
 @njit(cache=True, error_model="numpy")
@@ -99,16 +104,18 @@ def saturation_price(
     capacitance: float,
     clock_max: float,
     static: float,
-    noise: float,
-    exponent_max: float,
+    power_slope: float,
     circuit: float,
     beta: float,
     root_variance: float,
     low: float,
 ) -> float:
-    """The price from which everything is at its fastest: clock and power at their limits, batch at its least."""
+    """The price from which everything is at its fastest: clock and power at their limits, batch at its least.
+
+    `power_slope` is what a second less of an upload at the largest power costs, ``noise (x e^x - e^x + 1)``.
+    """
     at_clock = 2.0 * capacitance * clock_max**3 - static
-    at_power = noise * energy_slope(exponent_max) - circuit
+    at_power = power_slope - circuit
     cost = (beta * root_variance / low) ** 2
     at_batch = (cost / cycles - capacitance * clock_max * clock_max) * clock_max - static
     return min(max(at_clock, at_power, at_batch, TINY), HUGE)
@@ -167,8 +174,9 @@ def price_for_time(
             idle += span / gentlest
         if idle <= time:
             return 0.0, 0.0, gentlest
+    top_slope = energy_slope(exponent_max) if span > 0.0 else 0.0
     top = saturation_price(
-        cycles, capacitance, clock_max, static, noise, exponent_max, circuit, beta, root_variance, low
+        cycles, capacitance, clock_max, static, noise * top_slope, circuit, beta, root_variance, low
     )
     least = cycles * low / clock_max + (span / exponent_max if span > 0.0 else 0.0)
     if time <= least * (1.0 + 1e-15):
@@ -182,8 +190,7 @@ def price_for_time(
         y = min(price_guess(time, cycles * batch, capacitance, static, noise, span, circuit), right - 0.1)
     have_left = False
     slope = -math.inf
-    x = 0.0
-    top_slope = energy_slope(exponent_max) if span > 0.0 else 0.0
+    x, exp = 0.0, 1.0
     for _ in range(_STEPS):
         omega = math.exp(y)
         clock = clock_at(omega, capacitance, clock_max, static)
@@ -201,10 +208,10 @@ def price_for_time(
             if paid >= top_slope:
                 x = exponent_max
             else:
-                x = exponent_near(paid, x if 0.0 < x < exponent_max else exponent_guess(paid))
+                x, exp = exponent_near(paid, x if 0.0 < x < exponent_max else exponent_guess(paid))
             total += span / x
             if x < exponent_max:
-                slope -= span / (x * x * noise * x * math.exp(x))
+                slope -= span / (x * x * noise * x * exp)
         miss = math.log(total / time)
         if miss > 0.0:
             left = y

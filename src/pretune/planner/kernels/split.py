@@ -30,7 +30,7 @@ DONE = 1e-13
 
 
 @njit(cache=True, error_model="numpy")
-def _first_span(
+def first_span(
     problem: Problem,
     batches: Batches,
     m: float,
@@ -104,7 +104,7 @@ def fdma_split(
     shortest = server.cycles * low0 / server.clock_max
     left, right = least, max((time - m * shortest) / n, least)
     warm = point.scalars[2]
-    span = warm if left < warm < right else _first_span(problem, batches, m, n, beta0, beta, time, left, right)
+    span = warm if left < warm < right else first_span(problem, batches, m, n, beta0, beta, time, left, right)
     energy, guess = 0.0, point.scalars[1]
     idle = (time - m * _idle_seconds(server, low0, high0, beta0)) / n
     if left < idle < right and span < idle:

@@ -81,8 +81,9 @@ def _uploads_at(d: Devices, omega: float, point: Point) -> tuple[float, float]:
             x = TINY
         elif paid < energy_slope(x):
             warm = point.exponent[k]
-            x = min(exponent_near(paid, warm if TINY < warm < x else exponent_guess(paid)), x)
-            slope -= d.span[k] / (x * x * d.noise[k] * x * math.exp(x))
+            x, exp = exponent_near(paid, warm if TINY < warm < x else exponent_guess(paid))
+            x = min(x, d.exponent_max[k])
+            slope -= d.span[k] / (x * x * d.noise[k] * x * exp)
         point.exponent[k] = x
         seconds += d.span[k] / x
     return seconds, slope
@@ -112,7 +113,7 @@ def _seconds_at(
 
 
 @njit(cache=True, error_model="numpy")
-def _first_phase(
+def first_phase(
     problem: Problem, batches: Batches, m: float, n: float, beta0: float, beta: float, left: float, right: float
 ) -> float:
     """About the compute phase where the time is used up, from guesses for some of the devices."""
@@ -176,7 +177,7 @@ def tdma_split(
         right -= m * problem.server.cycles * batches.server_low / problem.server.clock_max / n
     right = max(right, least)
     warm = point.scalars[2]
-    phase = warm if left < warm < right else _first_phase(problem, batches, m, n, beta0, beta, left, right)
+    phase = warm if left < warm < right else first_phase(problem, batches, m, n, beta0, beta, left, right)
     done, at_left = False, False
     wide, missed, slow, edge = math.inf, math.inf, 0, 0.0
     for _ in range(2 * TRIALS):
