@@ -217,6 +217,8 @@ def _all_at_most(problem: Problem, batches: Batches, m: float, n: float, point: 
     else:
         joules = fdma_split(problem, most, m, n, 0.0, 0.0, span, _EVEN, point)
     if joules > problem.limits.energy or _seconds(problem, m, n, point) > problem.limits.delay * (1.0 + 1e-12):
+        # its prices are far from those of a price on energy: no start is a better one
+        point.price[:], point.scalars[1], point.scalars[2] = 0.0, 0.0, 0.0
         return False
     point.scalars[6], point.scalars[7] = joules, _seconds(problem, m, n, point)
     return True

@@ -196,7 +196,9 @@ def least_span(d: Devices, limits: Limits, low: Floats, rounds: float) -> float:
     least = 0.0
     for k in range(d.cycles.size):
         # the common case here, for a call with the whole fleet as its argument costs more than the answer
-        least = max(least, d.cycles[k] * low[k] / d.clock_max[k] + (0.0 if limits.tdma else d.span[k] / d.exponent_max[k]))
+        least = max(
+            least, d.cycles[k] * low[k] / d.clock_max[k] + (0.0 if limits.tdma else d.span[k] / d.exponent_max[k])
+        )
     if np.all(d.battery >= HUGE):
         return least
     for k in range(d.cycles.size):

@@ -11,10 +11,9 @@ import math
 from numba import njit
 
 from pretune.planner.kernels.fleet import TRIALS, least_uploads
+from pretune.planner.kernels.guesses import SOME, first_phase, first_span
 from pretune.planner.kernels.roots import next_point
-from pretune.planner.kernels.scalar import SOME, clock_at, price_guess, sample_cost, upload_exponent
-from pretune.planner.kernels.split import first_span
-from pretune.planner.kernels.tdma import first_phase
+from pretune.planner.kernels.scalar import clock_at, exponent_guess, price_guess, sample_cost
 from pretune.planner.problem import Batches, Devices, Problem
 
 _UNCLEAR = 0.2
@@ -125,7 +124,9 @@ def may_all_be_most(problem: Problem, batches: Batches, m: float, n: float) -> b
     if m > 0.0 and problem.limits.tdma:
         span = first_phase(problem, batches, m, n, 1.0, 1.0, least, longest)
     elif m > 0.0:
-        span = first_span(problem, batches, m, n, 1.0, 1.0, problem.limits.delay - n * problem.limits.down_s, least, longest)
+        span = first_span(
+            problem, batches, m, n, 1.0, 1.0, problem.limits.delay - n * problem.limits.down_s, least, longest
+        )
     stride = (problem.devices.cycles.size + SOME - 1) // SOME
     about = _least_energy(problem, batches, m, n, span, stride)
     if stride > 1 and _UNCLEAR * problem.limits.energy < about < problem.limits.energy / _UNCLEAR:
@@ -135,7 +136,7 @@ def may_all_be_most(problem: Problem, batches: Batches, m: float, n: float) -> b
 
 @njit(cache=True, error_model="numpy")
 def _least_energy(problem: Problem, batches: Batches, m: float, n: float, span: float, stride: int) -> float:
-    """A lower bound on the joules that all batches at their most take, from guesses of the prices at a span.
+    """About a lower bound on the joules that all batches at their most take, from guesses of the prices at a span.
 
     As if the devices between the strides were like those at them.
     """
@@ -161,6 +162,6 @@ def _least_energy(problem: Problem, batches: Batches, m: float, n: float, span: 
 
 @njit(cache=True, error_model="numpy")
 def _upload_bill(paid: float, noise: float, span: float, exponent_max: float) -> float:
-    """The least joules of an upload whose seconds are paid."""
-    x = upload_exponent(paid / noise, exponent_max)
+    """About the least joules of an upload whose seconds are paid."""
+    x = min(exponent_guess(paid / noise), exponent_max) if paid > 0.0 else 0.0
     return span / x * (noise * math.expm1(x) + paid) if x > 0.0 else noise * span

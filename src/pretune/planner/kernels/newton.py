@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from pretune.planner.kernels.fleet import Point
+from pretune.planner.kernels.guesses import first_energy_price, first_span
 from pretune.planner.kernels.scalar import (
     HUGE,
     TINY,
@@ -31,6 +32,8 @@ from pretune.planner.problem import Batches, Devices, Problem
 _STEPS = 25
 _CLOSE = 2e-13
 """Relative residual at which to stop."""
+_NEARLY = 1e-7
+"""Residual from which one step more, which squares it, is the last."""
 _UNDER = 1e-12
 """The energy aimed at is this share below the budget."""
 _REST = 1e-14
@@ -76,9 +79,7 @@ def _first_price(d: Devices, k: int, worth: float, low: float, high: float, span
     """Logarithm of about the price of a device's time, had it most of the span to compute the batch that pays."""
     cube = 3.0 * d.capacitance[k] * d.cycles[k] ** 3
     batch = min(max(math.sqrt(span * math.sqrt(0.5 * worth * d.variance[k] / cube)), low), high)
-    return price_guess(
-        span, d.cycles[k] * batch, d.capacitance[k], d.static[k], d.noise[k], d.span[k], d.circuit[k]
-    )
+    return price_guess(span, d.cycles[k] * batch, d.capacitance[k], d.static[k], d.noise[k], d.span[k], d.circuit[k])
 
 
 @njit(cache=True, error_model="numpy")
@@ -103,7 +104,10 @@ def newton_start(
     if m == 0.0:
         span = longest
     elif not (least < span < longest):
-        span = math.sqrt(max(least, 1e-3 * longest) * longest)
+        span = first_span(problem, batches, m, n, 1.0, 1.0, time, least, longest)
+        span = min(max(span, 1.001 * least), 0.999 * longest)
+    if not point.scalars[0] > 1e-12 * scale / limits.energy:
+        mu = first_energy_price(problem, batches, m, n, psi0, psi, span, mu)
     aim = math.log(limits.energy * (1.0 - _UNDER))
     rests = np.minimum(d.static, d.circuit)
     static = server.static + rests.sum()
@@ -114,10 +118,14 @@ def newton_start(
         if point.price[k] > TINY:
             z[k] = math.log(max(point.price[k], 1e-3 * rests[k]))
         else:
-            z[k] = max(_first_price(d, k, worth, batches.low[k], batches.high[k], span), math.log(1e-3 * rests[k] + 1e-260))
+            z[k] = max(
+                _first_price(d, k, worth, batches.low[k], batches.high[k], span), math.log(1e-3 * rests[k] + 1e-260)
+            )
         total += math.exp(z[k])
     z0 = math.log(max(total, TINY))
-    gap, by_span, by_mu = np.empty(count), np.empty(count), np.empty(count)
+    gap, by_span, by_mu, top = np.empty(count), np.empty(count), np.empty(count), np.empty(count)
+    for k in range(count):
+        top[k] = energy_slope(d.exponent_max[k])
     for _ in range(_STEPS):
         lam = math.exp(mu)
         if not lam > 1e-9 * scale / limits.energy:
@@ -140,7 +148,7 @@ def newton_start(
             )
             paid = (d.circuit[k] + omega) / d.noise[k]
             x = d.exponent_max[k]
-            if paid < energy_slope(x):
+            if paid < top[k]:
                 warm = point.exponent[k]
                 x, exp = exponent_near(paid, warm if 0.1 * x < warm < x else exponent_guess(paid))
                 x = min(x, d.exponent_max[k])
@@ -208,6 +216,7 @@ def newton_start(
         even = abs(balance) <= 1e-9 or abs(prices - math.exp(z0)) <= 1e-14 * static
         if worst <= _CLOSE and even and abs(excess) <= 0.5 * _UNDER:
             return _write(z, z0, mu, span, m, point)
+        last = max(worst, abs(excess)) <= _NEARLY and (abs(balance) <= _NEARLY or even)
         # (balance, excess) + matrix (dspan, dmu) = 0, dspan in the logarithm of the span
         a21, a22 = joules_span / joules, joules_mu / joules
         b2 = -excess - joules_0 / joules
@@ -237,6 +246,8 @@ def newton_start(
             z[k] = min(max(z[k], -600.0), 600.0)
         z0 += min(max(gap0 + by_span0 * dspan + by_mu0 * dmu, -_FURTHEST), _FURTHEST)
         mu += dmu
+        if last:
+            return _write(z, z0, mu, span, m, point)
     return False
 
 

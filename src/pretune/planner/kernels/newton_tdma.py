@@ -13,14 +13,17 @@ import numpy as np
 from numba import njit
 
 from pretune.planner.kernels.fleet import Point, least_uploads
+from pretune.planner.kernels.guesses import first_energy_price, first_phase
 from pretune.planner.kernels.newton import computing
 from pretune.planner.kernels.scalar import TINY, energy_slope, exponent_guess, exponent_near, price_guess
-from pretune.planner.kernels.tdma import SPARE, first_phase
+from pretune.planner.kernels.tdma import SPARE
 from pretune.planner.problem import Batches, Problem
 
 _STEPS = 25
 _CLOSE = 2e-12
 """Relative residual at which to stop."""
+_NEARLY = 1e-7
+"""Residual from which one step more, which squares it, is the last."""
 _UNDER = 1e-12
 """The energy aimed at is this share below the budget."""
 _REST = 1e-14
@@ -51,6 +54,8 @@ def newton_start_tdma(
     if not (least < phase < longest):
         beta0 = 1.0 if m > 0.0 else 0.0
         phase = min(max(first_phase(problem, batches, m, n, beta0, 1.0, least, longest), 1.001 * least), 0.99 * longest)
+    if not point.scalars[0] > 1e-12 * scale / limits.energy:
+        mu = first_energy_price(problem, batches, m, n, psi0, psi, phase, mu)
     aim = math.log(limits.energy * (1.0 - _UNDER))
     static = server.static + d.static.sum()
     z = np.empty(count)
@@ -62,13 +67,17 @@ def newton_start_tdma(
             z[k] = math.log(max(point.price[k], rest))
         else:
             cube = 3.0 * d.capacitance[k] * d.cycles[k] ** 3
-            batch = min(max(math.sqrt(phase * math.sqrt(worth * d.variance[k] / cube)), batches.low[k]), batches.high[k])
+            batch = min(
+                max(math.sqrt(phase * math.sqrt(worth * d.variance[k] / cube)), batches.low[k]), batches.high[k]
+            )
             z[k] = max(
                 price_guess(phase, d.cycles[k] * batch, d.capacitance[k], d.static[k], 1.0, 0.0, 0.0), math.log(rest)
             )
         total += math.exp(z[k])
     z0 = math.log(max(total, TINY))
-    gap, by_phase, by_mu = np.empty(count), np.empty(count), np.empty(count)
+    gap, by_phase, by_mu, top = np.empty(count), np.empty(count), np.empty(count), np.empty(count)
+    for k in range(count):
+        top[k] = energy_slope(d.exponent_max[k])
     for _ in range(_STEPS):
         lam = math.exp(mu)
         if not lam > 1e-9 * scale / limits.energy:
@@ -118,7 +127,7 @@ def newton_start_tdma(
             joules_mu += n * (e_mu + e_z * by_mu[k])
             paid = (d.circuit[k] + everyone) / d.noise[k]
             x = d.exponent_max[k]
-            if paid < energy_slope(x):
+            if paid < top[k]:
                 warm = point.exponent[k]
                 x, exp = exponent_near(paid, warm if 0.1 * x < warm < x else exponent_guess(paid))
                 x = min(x, d.exponent_max[k])
@@ -152,6 +161,7 @@ def newton_start_tdma(
         even = abs(balance) <= 1e-9 or abs(prices - everyone) <= 1e-14 * static
         if worst <= _CLOSE and even and abs(excess) <= 0.5 * _UNDER and abs(late) <= 0.5 * SPARE:
             return _write(z, z0, mu, phase, point)
+        last = max(worst, abs(excess), abs(late)) <= _NEARLY and (abs(balance) <= _NEARLY or even)
         # unknowns: steps of log phase, z0, mu
         a = np.empty((3, 4))
         a[0] = prices_phase / prices, -1.0, prices_mu / prices, -balance - prices_0 / prices
@@ -174,6 +184,8 @@ def newton_start_tdma(
             z[k] = min(max(z[k], -600.0), 600.0)
         z0 += min(max(dz0, -_FURTHEST), _FURTHEST)
         mu += dmu
+        if last:
+            return _write(z, z0, mu, phase, point)
     return False
 
 

@@ -19,8 +19,6 @@ from numba import njit
 
 TINY = 1e-290
 HUGE = 1e290
-SOME, GUESSES = 32, 12
-"""Devices that a first guess for the whole fleet looks at, and how often."""
 _STEPS = 200
 
 
@@ -175,9 +173,7 @@ def price_for_time(
         if idle <= time:
             return 0.0, 0.0, gentlest
     top_slope = energy_slope(exponent_max) if span > 0.0 else 0.0
-    top = saturation_price(
-        cycles, capacitance, clock_max, static, noise * top_slope, circuit, beta, root_variance, low
-    )
+    top = saturation_price(cycles, capacitance, clock_max, static, noise * top_slope, circuit, beta, root_variance, low)
     least = cycles * low / clock_max + (span / exponent_max if span > 0.0 else 0.0)
     if time <= least * (1.0 + 1e-15):
         return top, -math.inf, exponent_max

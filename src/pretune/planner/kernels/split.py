@@ -12,59 +12,14 @@ import numpy as np
 from numba import njit
 
 from pretune.planner.kernels.fleet import TRIALS, Point, least_device_span, round_at
-from pretune.planner.kernels.scalar import (
-    GUESSES,
-    HUGE,
-    SOME,
-    batch_at,
-    clock_at,
-    price_guess,
-    sample_cost,
-)
+from pretune.planner.kernels.guesses import first_span
+from pretune.planner.kernels.scalar import HUGE, batch_at, clock_at, sample_cost
 from pretune.planner.kernels.server import server_energy, server_price, settle_server
 from pretune.planner.kernels.tdma import SPARE, tdma_split
 from pretune.planner.kernels.tdma_batteries import tdma_battery_split
 from pretune.planner.problem import Batches, Problem, Server
 
 DONE = 1e-13
-
-
-@njit(cache=True, error_model="numpy")
-def first_span(
-    problem: Problem,
-    batches: Batches,
-    m: float,
-    n: float,
-    beta0: float,
-    beta: float,
-    time: float,
-    left: float,
-    right: float,
-) -> float:
-    """About the span where the prices of the stages meet, from guesses of the prices of some of the devices."""
-    d, server = problem.devices, problem.server
-    count = d.cycles.size
-    stride = (count + SOME - 1) // SOME
-    low0 = batches.server_low if beta0 == 0.0 else batches.server_high
-    left = max(left, 1e-9 * right)
-    for _ in range(GUESSES):
-        span = math.sqrt(left * right)
-        total, taken = 0.0, 0
-        for k in range(0, count, stride):
-            batch = batches.low[k] if beta == 0.0 else batches.high[k]
-            total += math.exp(
-                price_guess(
-                    span, d.cycles[k] * batch, d.capacitance[k], d.static[k], d.noise[k], d.span[k], d.circuit[k]
-                )
-            )
-            taken += 1
-        t0 = (time - n * span) / m
-        own = math.exp(price_guess(t0, server.cycles * low0, server.capacitance, server.static, 1.0, 0.0, 0.0))
-        if total * count / taken > own:
-            left = span
-        else:
-            right = span
-    return math.sqrt(left * right)
 
 
 @njit(cache=True, error_model="numpy")

@@ -13,10 +13,9 @@ from numba import njit
 
 from pretune.physics.types import Floats
 from pretune.planner.kernels.fleet import TRIALS, Point, device_energy, least_uploads
+from pretune.planner.kernels.guesses import first_phase
 from pretune.planner.kernels.scalar import (
-    GUESSES,
     HUGE,
-    SOME,
     TINY,
     batch_at,
     clock_at,
@@ -24,7 +23,6 @@ from pretune.planner.kernels.scalar import (
     exponent_guess,
     exponent_near,
     price_for_time,
-    price_guess,
     sample_cost,
 )
 from pretune.planner.problem import Batches, Devices, Problem
@@ -110,36 +108,6 @@ def _seconds_at(
             slope -= m * t0 * server.cycles / (2.0 * cost * clock)
     point.scalars[1], point.scalars[2] = omega, phase
     return seconds, slope
-
-
-@njit(cache=True, error_model="numpy")
-def first_phase(
-    problem: Problem, batches: Batches, m: float, n: float, beta0: float, beta: float, left: float, right: float
-) -> float:
-    """About the compute phase where the time is used up, from guesses for some of the devices."""
-    d, server, limits = problem.devices, problem.server, problem.limits
-    count = d.cycles.size
-    stride = (count + SOME - 1) // SOME
-    left = max(left, 1e-9 * right)
-    for _ in range(GUESSES):
-        phase = math.sqrt(left * right)
-        omega, uploads, taken = 0.0, 0.0, 0
-        for k in range(0, count, stride):
-            batch = batches.low[k] if beta == 0.0 else batches.high[k]
-            omega += math.exp(price_guess(phase, d.cycles[k] * batch, d.capacitance[k], d.static[k], 1.0, 0.0, 0.0))
-            taken += 1
-        omega *= count / taken
-        for k in range(0, count, stride):
-            uploads += d.span[k] / min(exponent_guess((d.circuit[k] + omega) / d.noise[k]), d.exponent_max[k])
-        seconds = n * (phase + uploads * count / taken + limits.down_s)
-        if m > 0.0:
-            batch = batches.server_low if beta0 == 0.0 else batches.server_high
-            seconds += m * server.cycles * batch / clock_at(omega, server.capacitance, server.clock_max, server.static)
-        if seconds > limits.delay:
-            right = phase
-        else:
-            left = phase
-    return math.sqrt(left * right)
 
 
 @njit(cache=True, error_model="numpy")
