@@ -128,6 +128,14 @@ def run(
             help="PyTorch's threads; more pay off for large models, and change the last bits.",
         ),
     ] = 1,
+    aggregation: Annotated[
+        str,
+        typer.Option(
+            "--aggregation",
+            metavar="RULE",
+            help="How the devices' gradients become one: mean, median, trimmed:T or clip:C.",
+        ),
+    ] = "mean",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in DIR.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -148,6 +156,7 @@ def run(
             out=out,
             seed=seed,
             threads=threads,
+            aggregation=aggregation,
             resume=resume,
             as_json=as_json,
             quiet=quiet,

@@ -30,6 +30,7 @@ class Request:
     out: Path | None
     seed: int
     threads: int
+    aggregation: str
     resume: bool
     as_json: bool
     quiet: bool
@@ -62,6 +63,7 @@ def run_command(request: Request) -> int:
                 out=folder,
                 seed=request.seed,
                 threads=request.threads,
+                aggregation=request.aggregation,
                 base=scenario_path.parent,
                 resume=request.resume,
                 progress=progress,
@@ -171,6 +173,8 @@ def _resume_line(folder: Path, scenario: Path, request: Request) -> str:
     words = ["pretune", "run", str(folder / "plan.json"), str(scenario), "-o", str(folder), "--resume"]
     if request.seed:
         words += ["--seed", str(request.seed)]
+    if request.aggregation != "mean":
+        words += ["--aggregation", request.aggregation]
     return shlex.join(words)
 
 

@@ -203,7 +203,8 @@ class RunFolder:
             there = json.loads(known.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunFailed(f"{known}: is damaged ({error}), start again in another folder") from None
-        for key, value in wanted.items():
+        for key in (*wanted, *(there if isinstance(there, dict) else ())):
+            value = wanted.get(key)
             if key != NOT_COMPARED and (not isinstance(there, dict) or there.get(key) != value):
                 has = there.get(key) if isinstance(there, dict) else there
                 should = f"a new folder or one with this run: the run in it has {key} {has!r}, this one {value!r}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -89,6 +89,31 @@ def looped_gradient(
                 averaged[name] = buffer * share
             buffer.copy_(before[name])
     return Gradient(loss=total, parts=parts, norm_sq=norm_sq(parts), buffers=averaged)
+
+
+def stacked_gradient(
+    model: nn.Module,
+    loss: PerSampleLoss,
+    batches: Sequence[Samples],
+    shares: Sequence[float],
+    combine: Callable[[Tensor, Tensor], Tensor],
+) -> Gradient:
+    """The devices' mean gradients, one row each, made one by ``combine(stack, shares)`` (`aggregate`).
+
+    Holds K gradients at once. Only for models whose samples don't influence each other: buffers are not touched.
+    """
+    parameters = trainable(model)
+    stack = torch.empty(len(batches), sum(p.numel() for p in parameters), dtype=parameters[0].dtype)
+    total = 0.0
+    for row, batch, share in zip(stack, batches, shares, strict=True):
+        mean = loss(model(batch.x), batch.y).mean()
+        found = torch.autograd.grad(mean, parameters, materialize_grads=True)
+        total += share * float(mean.detach())
+        torch.cat([part.reshape(-1) for part in found], out=row)
+    whole = combine(stack, torch.tensor(shares, dtype=torch.float64))
+    pieces = torch.split(whole, [p.numel() for p in parameters])
+    parts = [piece.view_as(p) for piece, p in zip(pieces, parameters, strict=True)]
+    return Gradient(loss=total, parts=parts, norm_sq=norm_sq(parts))
 
 
 def norm_sq(parts: Sequence[Tensor]) -> float:

@@ -14,6 +14,7 @@ from torch import nn
 from pretune.errors import InputError, PlanMismatch
 from pretune.ledger import Stage
 from pretune.plans import FinetuneStage, Plan, PretrainStage
+from pretune.runtime.aggregate import MEAN, Aggregation, Combiner, Rule
 from pretune.runtime.charges import Charge, charge_finetune, charge_pretrain
 from pretune.runtime.gradient import probe
 from pretune.runtime.local import Crew
@@ -30,7 +31,8 @@ EVALUATIONS = 50
 class StageJob:
     """One stage, or one segment of it: its rounds, its step size, who computes, and what a round costs.
 
-    `before` counts the stage's rounds in earlier segments, `last` is the last round of the whole stage.
+    `before` counts the stage's rounds in earlier segments, `last` is the last round of the whole stage. `combine`:
+    what is done with the devices' gradients, where it is not their weighted mean.
     """
 
     stage: Stage
@@ -40,6 +42,7 @@ class StageJob:
     charge: Charge
     before: int
     last: int
+    combine: Combiner | None = None
 
     @property
     def words(self) -> str:
@@ -62,6 +65,7 @@ class Job:
     model: nn.Module
     coupled: bool
     stages: tuple[StageJob, ...]
+    aggregation: Aggregation = MEAN
 
     @property
     def rounds(self) -> int:
@@ -73,7 +77,15 @@ class Job:
         return round_ % self.evaluate_every == 0 or round_ == stage.last
 
 
-def make_job(plan: Plan, scenario: Scenario, task: Task, *, seed: int, evaluate_every: int | None) -> Job:
+def make_job(
+    plan: Plan,
+    scenario: Scenario,
+    task: Task,
+    *,
+    seed: int,
+    evaluate_every: int | None,
+    aggregation: Aggregation = MEAN,
+) -> Job:
     """Check everything and deal out the data.
 
     Raises:
@@ -90,6 +102,10 @@ def make_job(plan: Plan, scenario: Scenario, task: Task, *, seed: int, evaluate_
     model = task.build(seed)
     model.train()
     coupled = probe(model, task.loss, task.train)
+    if coupled and aggregation.rule is not Rule.MEAN:
+        should = "mean: in a model with batch norm the devices' gradients are not all that they send"
+        raise InputError.field("aggregation", aggregation.text, should)
+    combine = None if aggregation.rule is Rule.MEAN else aggregation
     held = hold(task, scenario)
     stages = []
     before = 0
@@ -119,6 +135,7 @@ def make_job(plan: Plan, scenario: Scenario, task: Task, *, seed: int, evaluate_
                 charge=charge_finetune(scenario, piece, crew.batch),
                 before=before,
                 last=finetune.rounds,
+                combine=combine,
             )
         )
         before += piece.rounds
@@ -131,6 +148,7 @@ def make_job(plan: Plan, scenario: Scenario, task: Task, *, seed: int, evaluate_
         model=model,
         coupled=coupled,
         stages=tuple(stages),
+        aggregation=aggregation,
     )
 
 
@@ -163,7 +181,7 @@ def check_runnable(plan: Plan, scenario: Scenario) -> tuple[PretrainStage, Finet
 
 def identity(job: Job, threads: int) -> Mapping[str, Any]:
     """What makes this run this run (run.json)."""
-    return {
+    found: dict[str, Any] = {
         "pretune": 1,
         "plan_sha256": _sha256(job.plan.to_json()),
         "scenario_sha256": job.scenario.sha256,
@@ -174,6 +192,9 @@ def identity(job: Job, threads: int) -> Mapping[str, Any]:
         "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
         "threads": threads,
     }
+    if job.aggregation.rule is not Rule.MEAN:
+        found["aggregation"] = job.aggregation.text
+    return found
 
 
 def _check_batch(path: str, batch: int, limit: int, whose: str) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from pretune.ledger import Stage
 from pretune.physics.types import Floats, Ints
-from pretune.runtime.gradient import Gradient, fused_gradient, looped_gradient
+from pretune.runtime.aggregate import Combiner
+from pretune.runtime.gradient import Gradient, fused_gradient, looped_gradient, stacked_gradient
 from pretune.runtime.sampling import draw, draw_one
 from pretune.runtime.task import PerSampleLoss, Samples
 
@@ -77,13 +78,26 @@ class Crew:
         return self.data.take(draw(seed, self.stage, round_, self.size_column, self.offset_column))
 
     def gradient(
-        self, model: nn.Module, loss: PerSampleLoss, seed: int, round_: int, *, coupled: bool = False
+        self,
+        model: nn.Module,
+        loss: PerSampleLoss,
+        seed: int,
+        round_: int,
+        *,
+        coupled: bool = False,
+        combine: Combiner | None = None,
     ) -> Gradient:
-        """The weighted average of the members' gradients at `model`.
+        """The weighted average of the members' gradients at `model`, or what `combine` makes of them.
 
-        In one batch, or member by member where samples of a batch influence each other (`coupled`, batch norm).
+        In one batch, or member by member where samples of a batch influence each other (`coupled`, batch norm) or the
+        members' own gradients are asked for (`combine`; not for coupled models).
         """
         everything = self.batch_of(seed, round_)
+        if combine is not None:
+            pieces = list(self._pieces(everything))
+            return stacked_gradient(
+                model, loss, pieces, self.shares.tolist(), lambda stack, shares: combine(stack, shares, round_)
+            )
         if not coupled:
             return fused_gradient(model, loss, everything, self.weight_column)
         return looped_gradient(model, loss, list(self._pieces(everything)), self.shares.tolist())

@@ -19,6 +19,7 @@ from torch import nn
 from pretune.errors import InputError, PretuneError, RunFailed
 from pretune.ledger import Ledger, RoundRecord, Stage, load_ledger
 from pretune.plans import Plan
+from pretune.runtime.aggregate import Aggregation
 from pretune.runtime.evaluate import Score, evaluate
 from pretune.runtime.folder import RunFolder
 from pretune.runtime.gradient import Gradient, step
@@ -57,8 +58,10 @@ def train(job: Job, journal: Journal) -> None:
         for round_ in journal.left(stage, before):
             # 1. Pre-training: the server draws b0 general samples. Fine-tuning: it broadcasts the model, and
             #    device k draws b_k of its own samples.
-            # 2. One stochastic gradient each, uploaded and averaged with the weights alpha_k.
-            gradient = stage.crew.gradient(job.model, job.task.loss, job.seed, round_, coupled=job.coupled)
+            # 2. One stochastic gradient each, uploaded and averaged with the weights alpha_k (or by a robust rule).
+            gradient = stage.crew.gradient(
+                job.model, job.task.loss, job.seed, round_, coupled=job.coupled, combine=stage.combine
+            )
             if not gradient.finite:
                 raise Diverged(stage, round_, f"its training loss is {gradient.loss:g}")
             journal.confirm()
@@ -89,6 +92,7 @@ def run(
     checkpoint_every: int = 1000,
     checkpoint_s: float = 5.0,
     threads: int | None = None,
+    aggregation: str = "mean",
     progress: ProgressCallback | None = None,
     task: Task | None = None,
 ) -> RunResult:
@@ -110,6 +114,8 @@ def run(
         checkpoint_every: most rounds between checkpoints.
         checkpoint_s: most seconds between checkpoints, but for a round that takes longer.
         threads: PyTorch threads while it runs (default: as it is set; a resumed run uses what it was started with).
+        aggregation: how the devices' gradients become one: mean, median, trimmed:T or clip:C (`aggregate`); the
+            plan's bound speaks of the mean.
         progress: called with every record that is entered into the ledger.
         task: what is learnt, when it is not to be read from the scenario.
 
@@ -126,7 +132,9 @@ def run(
         raise InputError.field("threads", threads, "a whole number >= 1")
     if task is None:
         task = load_task(scenario.task, None if base is None else Path(base))
-    job = make_job(plan, scenario, task, seed=seed, evaluate_every=evaluate_every)
+    job = make_job(
+        plan, scenario, task, seed=seed, evaluate_every=evaluate_every, aggregation=Aggregation.read(aggregation)
+    )
     texts = {
         "plan.json": plan.to_json() + "\n",
         "scenario.json": json.dumps(scenario.to_dict(), indent=1, allow_nan=False) + "\n",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pretune.ledger import Ledger, RoundRecord, Stage, StageTotal
+from pretune.runtime.aggregate import Rule
 from pretune.runtime.charges import CAUSES
 from pretune.runtime.job import Job, StageJob
 
@@ -19,7 +20,7 @@ def summarise(job: Job, ledger: Ledger, *, status: str, message: str) -> dict[st
     whole = totals["total"]
     start = ledger.of(Stage.START)
     pretrained = Ledger(records=(*start, *ledger.of(Stage.PRETRAIN)))
-    return {
+    tree: dict[str, Any] = {
         "pretune": 1,
         "status": status,
         "message": message,
@@ -41,6 +42,9 @@ def summarise(job: Job, ledger: Ledger, *, status: str, message: str) -> dict[st
             "final": _score(ledger.evaluations),
         },
     }
+    if job.aggregation.rule is not Rule.MEAN:
+        tree["aggregation"] = job.aggregation.text
+    return tree
 
 
 def _stage(total: StageTotal, parts: Sequence[StageJob]) -> dict[str, Any]:
