@@ -136,6 +136,12 @@ def run(
             help="How the devices' gradients become one: mean, median, trimmed:T or clip:C.",
         ),
     ] = "mean",
+    processes: Annotated[
+        int, typer.Option("--processes", metavar="N", min=1, help="Processes that pre-train together, data parallel.")
+    ] = 1,
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", help="What pre-training computes on: cpu or cuda.")
+    ] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in DIR.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -157,6 +163,8 @@ def run(
             seed=seed,
             threads=threads,
             aggregation=aggregation,
+            processes=processes,
+            device=device,
             resume=resume,
             as_json=as_json,
             quiet=quiet,

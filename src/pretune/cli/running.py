@@ -31,6 +31,8 @@ class Request:
     seed: int
     threads: int
     aggregation: str
+    processes: int
+    device: str
     resume: bool
     as_json: bool
     quiet: bool
@@ -64,6 +66,8 @@ def run_command(request: Request) -> int:
                 seed=request.seed,
                 threads=request.threads,
                 aggregation=request.aggregation,
+                processes=request.processes,
+                device=request.device,
                 base=scenario_path.parent,
                 resume=request.resume,
                 progress=progress,

@@ -37,7 +37,7 @@ try:
 except ImportError:  # Windows: two runs into one folder at once are then not noticed
     fcntl = None  # type: ignore[assignment]
 
-NOT_COMPARED = "threads"
+NOT_COMPARED = ("threads", "processes", "device")
 """In run.json for those who resume, but no part of which run it is."""
 
 
@@ -205,7 +205,7 @@ class RunFolder:
             raise RunFailed(f"{known}: is damaged ({error}), start again in another folder") from None
         for key in (*wanted, *(there if isinstance(there, dict) else ())):
             value = wanted.get(key)
-            if key != NOT_COMPARED and (not isinstance(there, dict) or there.get(key) != value):
+            if key not in NOT_COMPARED and (not isinstance(there, dict) or there.get(key) != value):
                 has = there.get(key) if isinstance(there, dict) else there
                 should = f"a new folder or one with this run: the run in it has {key} {has!r}, this one {value!r}"
                 raise InputError.field("out", str(self.path), should)

@@ -26,6 +26,7 @@ from pretune.runtime.gradient import Gradient, step
 from pretune.runtime.job import Job, StageJob, identity, make_job
 from pretune.runtime.journal import Journal, ProgressCallback
 from pretune.runtime.load import load_task
+from pretune.runtime.parallel import Layout, check_layout, in_parallel
 from pretune.runtime.summary import DIVERGED, FINISHED, summarise
 from pretune.runtime.task import Task
 from pretune.scenario import Scenario
@@ -93,15 +94,16 @@ def run(
     checkpoint_s: float = 5.0,
     threads: int | None = None,
     aggregation: str = "mean",
+    processes: int = 1,
+    device: str = "cpu",
     progress: ProgressCallback | None = None,
     task: Task | None = None,
 ) -> RunResult:
     """Carry out `plan` on the scenario's task and keep the books in the folder `out` (folder.py says what is in it).
 
     The result depends on the plan, the scenario, the data and `seed` alone: the same run gives the same model, ledger
-    and summary to the byte (on the same machine and PyTorch, with the same number of threads). A run that was
+    and summary to the byte (on the same machine and PyTorch, with as many threads and processes). A run that was
     interrupted at any moment goes on from its last checkpoint to that same result; one that has ended is read back.
-    Everything is computed on the CPU.
 
     Args:
         plan: what `pretune.plan` found for `scenario`.
@@ -116,6 +118,8 @@ def run(
         threads: PyTorch threads while it runs (default: as it is set; a resumed run uses what it was started with).
         aggregation: how the devices' gradients become one: mean, median, trimmed:T or clip:C (`aggregate`); the
             plan's bound speaks of the mean.
+        processes: how many processes pre-train together (`parallel`; a resumed run uses what it was started with).
+        device: what pre-training computes on, ``cpu`` or ``cuda``; all else is computed on the CPU.
         progress: called with every record that is entered into the ledger.
         task: what is learnt, when it is not to be read from the scenario.
 
@@ -130,20 +134,26 @@ def run(
         raise InputError.field("checkpoint_every", checkpoint_every, "a whole number >= 1")
     if threads is not None and threads < 1:
         raise InputError.field("threads", threads, "a whole number >= 1")
+    own_task = task is not None
     if task is None:
         task = load_task(scenario.task, None if base is None else Path(base))
     job = make_job(
         plan, scenario, task, seed=seed, evaluate_every=evaluate_every, aggregation=Aggregation.read(aggregation)
     )
+    layout = Layout(processes=processes, device=device)
+    check_layout(layout, job, own_task=own_task)
     texts = {
         "plan.json": plan.to_json() + "\n",
         "scenario.json": json.dumps(scenario.to_dict(), indent=1, allow_nan=False) + "\n",
     }
-    run_id = identity(job, torch.get_num_threads() if threads is None else threads)
+    run_id = {**identity(job, torch.get_num_threads() if threads is None else threads), **layout.to_dict()}
     with RunFolder.open(Path(out), run_id, texts, resume) as folder:
         if folder.summary is None:
-            with _threads(int(folder.identity["threads"])):
-                _carry_out(job, folder, checkpoint_every, checkpoint_s, progress)
+            layout = Layout.of(folder.identity)
+            check_layout(layout, job, own_task=own_task)
+            where = Path.cwd() if base is None else Path(base)
+            with _threads(int(folder.identity["threads"])), in_parallel(job, layout, folder.path, where) as spread:
+                _carry_out(spread, folder, checkpoint_every, checkpoint_s, progress)
         else:
             folder.tidy()
         return _result(job, folder)

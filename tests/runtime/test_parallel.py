@@ -1,0 +1,66 @@
+"""Pre-training on two processes: the model of one, resumable, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+from runtime_helpers import hand_plan, norm_task, small_scenario, tiny_task
+
+from pretune.errors import InputError, RunFailed
+from pretune.runtime import parallel
+from pretune.runtime.run import run
+
+pytest.importorskip("accelerate", reason="needs the extra `parallel`")
+
+
+def test_two_processes_give_the_model_of_one_though_one_is_killed(tmp_path, monkeypatch):
+    """The other process is killed in round 8; the run says so, goes on from its checkpoint and ends as one would."""
+    scenario = small_scenario()
+    plan = hand_plan(scenario, rounds=(12, 4), pretrain_batch=15)  # 15: the slices are unequal
+    one = run(plan, scenario, out=tmp_path / "one", threads=1)
+    started = []
+    start, order = parallel.Team._start, parallel.Replica.order
+
+    def killing(replica, stage, round_):
+        if round_ == 8:
+            for follower in started[0]._followers:
+                follower.kill()
+                follower.wait()
+        return order(replica, stage, round_)
+
+    monkeypatch.setattr(parallel.Team, "_start", lambda team: (started.append(team), start(team))[1])
+    monkeypatch.setattr(parallel.Replica, "order", killing)
+    with pytest.raises(RunFailed, match="a pre-training process failed at round 8"):
+        run(plan, scenario, out=tmp_path / "two", threads=1, processes=2, checkpoint_every=3)
+    monkeypatch.undo()
+    assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE"} & set(os.environ)
+    assert not torch.distributed.is_initialized()
+
+    two = run(plan, scenario, out=tmp_path / "two", threads=1)  # goes on with two processes, as it began
+    assert json.loads((tmp_path / "two/run.json").read_text())["processes"] == 2
+    assert json.loads((tmp_path / "two/timing.json").read_text())["resumed_at"] == 7  # the start and six rounds
+    for name, value in one.model.state_dict().items():
+        torch.testing.assert_close(two.model.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    assert [record.round for record in two.ledger] == [record.round for record in one.ledger]
+    assert two.ledger.column("loss")[1:] == pytest.approx(one.ledger.column("loss")[1:], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"processes": 17}, "processes: holds 17, should hold at most 16, the plan's smallest pre-training batch"),
+        ({"processes": 0}, "processes: holds 0, should hold a whole number >= 1"),
+        ({"device": "tpu"}, "device: holds 'tpu', should hold one of cpu, cuda"),
+        ({"processes": 2, "task": norm_task()}, "processes: holds 2, should hold 1: a batch can't be split"),
+        ({"processes": 2, "task": tiny_task()}, "processes: holds 2, should hold 1, or a task in the scenario file"),
+    ],
+)
+def test_what_is_refused(tmp_path, options, line):
+    scenario = small_scenario()
+    with pytest.raises(InputError) as caught:
+        run(hand_plan(scenario), scenario, out=tmp_path / "run", **options)
+    assert str(caught.value).startswith(line)
+    assert not (tmp_path / "run").exists()
