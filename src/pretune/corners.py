@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pretune.convergence.criteria import Calibrated, ConvergenceCriterion, Final
+from pretune.convergence.criteria import Calibrated, ConvergenceCriterion, Final, Trajectory
 from pretune.physics.types import Floats
 
 Bill = Callable[[Floats, Floats], Floats]
@@ -22,12 +22,17 @@ def least_over(
 
     def at(m: Floats, n: Floats) -> Floats:
         c = criterion.at(m, n)
+        phi = c.phi
+        if isinstance(criterion, Trajectory):
+            # private noise is convex in the rounds: its tangent at the middle is below it
+            phi = phi - criterion.private_noise * (n - 0.5 * (n1 + n2)) ** 2
         with np.errstate(divide="ignore", invalid="ignore"):
-            value = (c.phi + server_bill(m, c.psi0) + fleet_bill(n, c.psi) - budget) / c.weight
+            value = (phi + server_bill(m, c.psi0) + fleet_bill(n, c.psi) - budget) / c.weight
         return np.where((m > 0.0) | (n > 0.0), value, np.inf)
 
     single = (m1 == m2) & (n1 == n2)
-    # at fixed prices numerator and weight of trajectory are linear in the rounds: the quotient is least at a corner
+    # at fixed prices numerator and weight of trajectory are linear in the rounds (private noise by its tangent): the
+    # quotient is least at a corner
     corners = [at(m1, n1), at(m2, n1), at(m1, n2), at(m2, n2)]
     origin = (m1 == 0.0) & (n1 == 0.0)
     corners += [
@@ -84,7 +89,9 @@ def _final_bound(
     c21, c22 = criterion.at(m2, n1), criterion.at(m2, n2)
     server1, server2 = server_bill(m1, c12.psi0), server_bill(m2, c22.psi0)
     fleet1, fleet2 = fleet_bill(n1, c11.psi), fleet_bill(n2, c22.psi)
-    value = np.min([c11.phi, c12.phi, c21.phi, c22.phi], axis=0)
+    first, last, line = _private_line(criterion, n1, n2)
+    fleet1, fleet2 = fleet1 + first, fleet2 + line
+    value = np.min([c11.phi - first, c12.phi - last, c21.phi - first, c22.phi - last], axis=0)
     value = value + np.minimum(server1, server2) + np.minimum(fleet1, fleet2)
     if criterion.gap >= criterion.shift_floor and criterion.log_r > -50.0 and criterion.log_q > -50.0:
         m0, n0 = 0.5 * (m1 + m2), 0.5 * (n1 + n2)
@@ -97,3 +104,17 @@ def _final_bound(
         value = np.maximum(value, flat)
     least: Floats = value
     return least
+
+
+def _private_line(criterion: Final, n1: Floats, n2: Floats) -> tuple[Floats, Floats, Floats]:
+    """The private noise ``g(n) = c n (1 - q^n)`` at n1 and n2, and at n2 a line from (n1, g(n1)) that is below it.
+
+    g' rises up to ``-2/log q`` and falls from there, so g is above a line through its value at n1 whose slope is at
+    most g'(n1) and at most the chord's.
+    """
+    cost, rate = criterion.private_noise, criterion.log_q
+    first, last = -cost * n1 * np.expm1(rate * n1), -cost * n2 * np.expm1(rate * n2)
+    slope = cost * (-np.expm1(rate * n1) - rate * n1 * np.exp(rate * n1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chord = np.where(n2 > n1, (last - first) / (n2 - n1), 0.0)
+    return first, last, first + np.minimum(slope, chord) * (n2 - n1)

@@ -23,6 +23,7 @@ from pretune.fleet import Fleet, fleet_from_rows
 from pretune.measured import Measurements, figure_text, section_of
 from pretune.parts import Part, problems_of
 from pretune.physics.types import Floats
+from pretune.privacy import Privacy
 from pretune.problems import Problems, refused, shown
 from pretune.robust import worst_case
 from pretune.system import Access, Budget, Radio, Server, Shares, Workload
@@ -116,6 +117,9 @@ class Scenario(Part):
     schedule: Annotated[int, Quantity(noun="of segments", unit="", si=4, whole=True, most=MOST_SEGMENTS)] = Field(
         default=1, description="Segments of each stage: batch, clock and power are constant within a segment."
     )
+    privacy: Privacy | None = Field(
+        default=None, description="User-level differential privacy of the fine-tuning; null for none."
+    )
     task: Annotated[dict[str, Any] | None, PlainValidator(_read_task)] = Field(
         default=None, description="Model and data, needed only to run, calibrate or profile."
     )
@@ -134,6 +138,8 @@ class Scenario(Part):
             problems = Problems()
             problems.holds("schedule", self.schedule, "1: a law (criterion calibrated) is not known round by round")
             problems.refuse()
+        if self.privacy is not None:
+            self._agree_on_privacy()
         variance = self.convergence.finetune_variance
         if isinstance(variance, tuple) and len(variance) != len(self.devices):
             problems = Problems()
@@ -152,6 +158,16 @@ class Scenario(Part):
         if self.convergence.robust:
             worst_case(self.convergence, self.measured)
         return self
+
+    def _agree_on_privacy(self) -> None:
+        """Refuse what is not worked out together with private noise."""
+        problems = Problems()
+        if self.convergence.criterion is Criterion.CALIBRATED:
+            should = "trajectory or final with privacy: a law was fitted to runs without its noise"
+            problems.holds("convergence.criterion", "calibrated", should)
+        if self.schedule > 1:
+            problems.holds("schedule", self.schedule, "1 with privacy: segments don't know its noise")
+        problems.refuse()
 
     @cached_property
     def assumed(self) -> Convergence:
@@ -198,6 +214,8 @@ class Scenario(Part):
         tree = {**self._head(), "devices": self.devices.digest}
         if not self.convergence.robust:
             del tree["measured"]  # where a value comes from changes no plan
+        if self.privacy is None:
+            del tree["privacy"]
         if self.schedule == 1:
             del tree["schedule"]  # as if there were no such key: what was planned before there was one stays valid
         return hashlib.sha256(json.dumps(tree, sort_keys=True, allow_nan=False).encode()).hexdigest()
@@ -205,7 +223,8 @@ class Scenario(Part):
     def to_dict(self) -> dict[str, Any]:
         """The resolved scenario as a tree of plain values, SI, every key spelled out; it reads back as the same."""
         tree = self._head()
-        keys = [key for key in Scenario.model_fields if key != "measured" or self.measured is not None]
+        absent = [key for key in ("privacy", "measured") if getattr(self, key) is None]
+        keys = [key for key in Scenario.model_fields if key not in absent]
         return {key: self.devices.to_rows() if key == "devices" else tree[key] for key in keys}
 
     def _head(self) -> dict[str, Any]:

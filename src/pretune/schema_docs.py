@@ -18,6 +18,7 @@ from pretune.fields import Quantity, mark_of
 from pretune.law import COMMON, FAMILIES
 from pretune.measured import Measurement, Measurements
 from pretune.population import Population
+from pretune.privacy import Privacy
 from pretune.problems import concise
 from pretune.system import Budget, Radio, Server, Workload
 
@@ -75,6 +76,7 @@ convergence: {criterion: trajectory, smoothness: 10, initial_gap: 2.3, shift: 0.
 | `name` | required | Name of the scenario. |
 | `workload`, `server`, `radio`, `budget`, `convergence` | required | Mappings, below. |
 | `devices` | required | A list of mappings, a fleet file, or a drawn population, below. |
+| `privacy` | null | User-level differential privacy of the fine-tuning, below. |
 | `schedule` | 1 | Segments of each stage, 1 to 32; batch, clock and power are constant within a segment, below. |
 | `task` | null | Model and data: a mapping that is kept as it is, needed only to run, calibrate or profile. |
 | `measured` | null | Where the constants come from: what `pretune calibrate` measured. For information, below. |
@@ -154,6 +156,13 @@ a schedule can't have batteries (`battery_j`).
 """
 
 
+PRIVACY = """\
+The noise that this takes is counted in the criterion, so a plan knows what privacy costs and often has fewer
+fine-tuning rounds for it ([the mathematics](mathematics.md#privacy);
+[what is promised](federation.md#differential-privacy)). 
+Not with criterion `calibrated` or a schedule.
+"""
+
 MEASURED = """\
 ## `measured`
 
@@ -188,6 +197,7 @@ def render() -> str:
     sections += [_section("##", key, model) for key, model in (("budget", Budget), ("convergence", Convergence))]
     sections += [_law()]
     sections += [MEASURED + "\n" + _table(Measurement), MEASURED_KEYS + "\n" + _table(Measurements), SCHEDULE]
+    sections += [_section("##", "privacy", Privacy) + "\n" + PRIVACY]
     return "\n".join(sections)
 
 

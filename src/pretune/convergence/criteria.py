@@ -11,13 +11,17 @@ Assumptions: the task objective ``F`` is ``L``-smooth and bounded below, stochas
 independent with variance ``sigma0^2 / b0`` at the server and ``sigma_k^2 / b_k`` at device ``k``, the gradients of
 the general and the task objective differ by at most ``zeta`` along the path, and both steps are at most ``1 / L``.
 
+Where fine-tuning is private (`pretune.privacy`) every round's gradient has noise of variance ``N v`` beside ``S``: it
+adds ``psi N v`` to ``phi``, quadratic in N for trajectory.
+
 The system is that of Lyu et al. (arXiv:2404.00836); the bounds are pretune's own derivations.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -59,13 +63,14 @@ class Trajectory:
     device_noise: float
     pretrain_weight: float
     finetune_weight: float
+    private_noise: float = 0.0
     name: str = "trajectory"
 
     def at(self, pretrain_rounds: Rounds, finetune_rounds: Rounds) -> Coefficients:
         """See `ConvergenceCriterion.at`."""
         return Coefficients(
             weight=pretrain_rounds * self.pretrain_weight + finetune_rounds * self.finetune_weight,
-            phi=2.0 * self.gap + pretrain_rounds * self.shift_cost,
+            phi=2.0 * self.gap + pretrain_rounds * self.shift_cost + self.private_noise * finetune_rounds**2,
             psi0=pretrain_rounds * self.server_noise,
             psi=finetune_rounds * self.device_noise,
         )
@@ -80,6 +85,7 @@ class Trajectory:
             self.device_noise,
             self.pretrain_weight,
             self.finetune_weight,
+            self.private_noise,
         )
 
 
@@ -97,6 +103,7 @@ class Final:
     device_noise: float
     log_r: float
     log_q: float
+    private_noise: float = 0.0
     name: str = "final"
 
     def at(self, pretrain_rounds: Rounds, finetune_rounds: Rounds) -> Coefficients:
@@ -106,24 +113,44 @@ class Final:
         gone0, gone1 = -np.expm1(exponent0), -np.expm1(exponent1)
         return Coefficients(
             weight=1.0,
-            phi=keep1 * (keep0 * self.gap + gone0 * self.shift_floor),
+            phi=keep1 * (keep0 * self.gap + gone0 * self.shift_floor) + self.private_noise * finetune_rounds * gone1,
             psi0=keep1 * gone0 * self.server_noise,
             psi=gone1 * self.device_noise,
         )
 
     def numbers(self) -> tuple[float, ...]:
         """See `ConvergenceCriterion.numbers`."""
-        return (1.0, self.gap, self.shift_floor, self.server_noise, self.device_noise, self.log_r, self.log_q)
+        return (
+            1.0,
+            self.gap,
+            self.shift_floor,
+            self.server_noise,
+            self.device_noise,
+            self.log_r,
+            self.log_q,
+            self.private_noise,
+        )
+
+
+Bound = TypeVar("Bound", Trajectory, Final)
 
 
 def criterion_of(scenario: Scenario) -> ConvergenceCriterion:
     """The criterion a scenario asks for, with its constants worked out."""
     constants = scenario.assumed
     if constants.criterion is Criterion.TRAJECTORY:
-        return trajectory(constants)
+        return _private(trajectory(constants), scenario)
     if constants.criterion is Criterion.CALIBRATED:
         return calibrated(constants)
-    return final(constants)
+    return _private(final(constants), scenario)
+
+
+def _private(criterion: Bound, scenario: Scenario) -> Bound:
+    """The criterion with the noise that the scenario's privacy takes, if it asks for any."""
+    if scenario.privacy is None:
+        return criterion
+    noise = criterion.device_noise * scenario.privacy.variance_per_round(float(scenario.devices.weight.max()))
+    return replace(criterion, private_noise=noise)
 
 
 def calibrated(c: Convergence) -> Calibrated:

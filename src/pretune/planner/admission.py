@@ -113,6 +113,8 @@ def admit(
     if scenario.convergence.criterion is Criterion.CALIBRATED:
         should = "trajectory or final: a law was fitted with all devices and says nothing of a subset"
         raise InputError.field("convergence.criterion", "calibrated", should)
+    if scenario.privacy is not None:
+        raise InputError.field("privacy", "a section", "null: admission knows no noise that depends on who is left out")
     if scenario.schedule > 1:
         raise InputError.field("schedule", scenario.schedule, "1: admission plans constant batches")
     if scenario.radio.uplink_bandwidth_hz is not None:

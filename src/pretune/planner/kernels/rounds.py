@@ -1,6 +1,7 @@
 """Coefficients of the criteria, and lower bounds over boxes of rounds, for the compiled search.
 
-The numbers come from `ConvergenceCriterion.numbers`: the kind first, then the constants.
+The numbers come from `ConvergenceCriterion.numbers`: the kind first, then the constants; of trajectory and final the
+last is what the noise of private fine-tuning costs.
 """
 
 from __future__ import annotations
@@ -27,14 +28,31 @@ TRAJECTORY, FINAL, CALIBRATED = 0.0, 1.0, 2.0
 def coefficients(c: Floats, m: float, n: float) -> tuple[float, float, float, float]:
     """``(weight, phi, psi0, psi)`` at rounds ``(m, n)``: the compiled twin of `ConvergenceCriterion.at`."""
     if c[0] == TRAJECTORY:
-        return m * c[5] + n * c[6], 2.0 * c[1] + m * c[2], m * c[3], n * c[4]
+        return m * c[5] + n * c[6], 2.0 * c[1] + m * c[2] + c[-1] * n * n, m * c[3], n * c[4]
     if c[0] == CALIBRATED:
         return law_coefficients(c, m, n)
     keep0 = math.exp(c[5] * m) if m > 0.0 else 1.0
     keep1 = math.exp(c[6] * n) if n > 0.0 else 1.0
     gone0 = -math.expm1(c[5] * m) if m > 0.0 else 0.0
     gone1 = -math.expm1(c[6] * n) if n > 0.0 else 0.0
-    return 1.0, keep1 * (keep0 * c[1] + gone0 * c[2]), keep1 * gone0 * c[3], gone1 * c[4]
+    phi = keep1 * (keep0 * c[1] + gone0 * c[2]) + c[-1] * n * gone1
+    return 1.0, phi, keep1 * gone0 * c[3], gone1 * c[4]
+
+
+@njit(cache=True, error_model="numpy")
+def private_line(c: Floats, n1: float, n2: float) -> tuple[float, float]:
+    """Of final: values at n1 and n2 of a line below ``g(n) = c n (1 - q^n)``, the private noise, between them.
+
+    g is convex up to ``-2/log q`` and concave from there. With the lesser of its slope at n1 and its chord's, a line
+    through ``(n1, g(n1))`` stays below: what g gains on it rises, then falls, and is not negative at either end.
+    """
+    first = -c[-1] * n1 * math.expm1(c[6] * n1) if n1 > 0.0 else 0.0
+    if n2 == n1 or c[-1] == 0.0:
+        return first, first
+    fade = math.exp(c[6] * n1) if n1 > 0.0 else 1.0
+    slope = c[-1] * ((1.0 - fade) - (c[6] * n1) * fade)
+    chord = (-c[-1] * n2 * math.expm1(c[6] * n2) - first) / (n2 - n1)
+    return first, first + min(slope, chord) * (n2 - n1)
 
 
 @njit(cache=True, error_model="numpy")
@@ -49,6 +67,9 @@ def _bound_at(
     problem: Problem, prices: Prices, region: Region, caps: Floats, m: float, n: float, home_n: float, home_psi: float
 ) -> float:
     weight, phi, psi0, psi = coefficients(problem.criterion, m, n)
+    if problem.criterion[0] == TRAJECTORY:
+        # private noise is convex in the rounds: its tangent at home is below it, and the numerator stays linear
+        phi -= problem.criterion[-1] * (n - home_n) ** 2
     most = most_server_batch(problem, region)
     if m > 0.0 and most < problem.batches.server_low:
         return math.inf
@@ -61,11 +82,11 @@ def _bound_at(
 def bound_over(problem: Problem, prices: Prices, region: Region, caps: Floats) -> float:
     """What the prices prove for every pair of rounds in a region except (0, 0); `caps` are its `most_batches`.
 
-    trajectory: at given prices the numerator is linear in the rounds and so is the weight; their quotient is
-    least at a corner. final: the phi is convex in the rounds (where the gap is at least the floor that the shift
-    leaves) and lies above its tangent plane; the bills are concave and lie above their chords; what is left is
-    linear and least at a corner. The server's bill also falls with the fine-tuning rounds: take it at the last.
-    calibrated: see `_law_over`.
+    trajectory: at given prices the numerator is linear in the rounds (private noise by its tangent) and so is the
+    weight; their quotient is least at a corner. final: the phi is convex in the rounds (where the gap is at least the
+    floor that the shift leaves) and lies above its tangent plane; the bills are concave and lie above their chords;
+    what is left is linear and least at a corner (private noise by `private_line`). The server's bill also falls with
+    the fine-tuning rounds: take it at the last. calibrated: see `_law_over`.
     """
     c = problem.criterion
     m1, m2, n1, n2 = region.m1, region.m2, region.n1, region.n2
@@ -88,6 +109,11 @@ def bound_over(problem: Problem, prices: Prices, region: Region, caps: Floats) -
     _, _, _, home_psi = coefficients(c, m1, home_n)
     fleet1 = fleet_bill(problem, prices, region.s1, caps, n1, psi1, home_n, home_psi)
     fleet2 = fleet_bill(problem, prices, region.s1, caps, n2, psi2, home_n, home_psi)
+    line1, line2 = private_line(c, n1, n2)
+    if c[-1] > 0.0:
+        most1, most2 = private_line(c, n1, n1)[0], private_line(c, n2, n2)[0]
+        phi11, phi21, phi12, phi22 = phi11 - most1, phi21 - most1, phi12 - most2, phi22 - most2
+    fleet1, fleet2 = fleet1 + line1, fleet2 + line2
     floor = min(min(phi11, phi12), min(phi21, phi22)) + min(server1, server2) + min(fleet1, fleet2)
     if c[1] >= c[2] and c[5] > -50.0 and c[6] > -50.0:
         m0, n0 = 0.5 * (m1 + m2), 0.5 * (n1 + n2)

@@ -105,6 +105,8 @@ def joint(scenario: Scenario) -> Reference:
     if not isinstance(criterion, Trajectory):
         should = "trajectory: the joint program is known for no other"
         raise InputError.field("convergence.criterion", criterion.name, should)
+    if criterion.private_noise > 0.0:
+        raise InputError.field("privacy", "a section", "null: the joint program knows no private noise")
     goal = Goal(
         phi=2.0 * criterion.gap,
         shift_cost=criterion.shift_cost,
