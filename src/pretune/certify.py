@@ -18,6 +18,7 @@ from pretune.errors import CheckFailed, PlanMismatch
 from pretune.physics import cost, link
 from pretune.physics.types import Floats
 from pretune.plans import Constraint, FinetuneStage, Plan, PretrainStage, Status
+from pretune.private_claim import wrong_with
 from pretune.proof import proves, stage_shortage
 from pretune.scenario import Access, Scenario
 from pretune.stages import labelled
@@ -208,6 +209,7 @@ def check(plan: Plan, scenario: Scenario) -> Checked:
     _check_decisions(claims, scenario, pretrain, finetune)
     claims.close()
     constraints = _check_figures(claims, plan, scenario, pretrain, finetune)
+    claims.problems += wrong_with(plan.privacy, scenario, finetune.rounds)
     proven = _check_proof(claims, plan, scenario)
     claims.equal("message", plan.message, sentence(plan))
     claims.close()

@@ -99,6 +99,7 @@ class Plan:
     multipliers: Mapping[str, float] = field(default_factory=dict)
     constraints: tuple[Constraint, ...] = ()
     infeasibility: Infeasibility | None = None
+    privacy: Mapping[str, float] | None = None
     certificate: Mapping[str, Any] | None = None
     defaults: tuple[str, ...] = ()
     message: str = ""
@@ -137,6 +138,8 @@ class Plan:
                     for constraint in self.constraints
                 ],
             }
+        if self.privacy is not None:
+            head["privacy"] = dict(self.privacy)
         if self.certificate is not None:
             head["certificate"] = dict(self.certificate)
         head["defaults"] = list(self.defaults)
@@ -228,8 +231,10 @@ def plan_from_dict(tree: object) -> Plan:
             inner.done()
         reader.done()
         return Plan(**common)
+    privacy = reader.take("privacy", dict, None)
     plan = Plan(
         **common,
+        privacy=None if privacy is None else _numbers(privacy, "plan.privacy"),
         pretrain=_pretrain(Reader(reader.take("pretrain", dict), "plan.pretrain")),
         finetune=_finetune(Reader(reader.take("finetune", dict), "plan.finetune")),
         objective=reader.take("objective", float),

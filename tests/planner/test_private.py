@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -17,15 +18,17 @@ from pretune.bounds import bound
 from pretune.certify import check
 from pretune.convergence.criteria import Final, Trajectory, criterion_of, device_noise
 from pretune.corners import _private_line
-from pretune.errors import InputError
+from pretune.errors import CheckFailed, InputError
 from pretune.figures import system_of
 from pretune.planner.kernels.priced import Region, most_batches, price
 from pretune.planner.kernels.rounds import bound_over, coefficients
 from pretune.planner.problem import build
 from pretune.planner.reference import joint
-from pretune.plans import Status
+from pretune.plans import Status, plan_from_dict
 from pretune.price_sets import priced
 from pretune.privacy import Privacy, delta_of, largest_shift
+from pretune.private_claim import claim_of, integrated_delta
+from pretune.report.sentences import privacy as privacy_sentence
 from pretune.scenario import Scenario
 from test_bounds import box, entry_at, random_entry, random_plan, with_sides
 
@@ -58,6 +61,7 @@ def hockey_stick(epsilon: float, mu: float) -> float:
 @pytest.mark.parametrize("mu", [0.3, 1.0, 3.0])
 def test_delta_by_its_definition(epsilon: float, mu: float) -> None:
     assert delta_of(epsilon, mu) == pytest.approx(hockey_stick(epsilon, mu), rel=1e-5, abs=1e-12)
+    assert delta_of(epsilon, mu) == pytest.approx(integrated_delta(epsilon, mu), rel=1e-8, abs=1e-18)
 
 
 @given(epsilon=st.floats(0.01, 50.0), log_delta=st.floats(-12.0, -1.0))
@@ -65,6 +69,7 @@ def test_delta_by_its_definition(epsilon: float, mu: float) -> None:
 def test_the_largest_shift_is_private_and_no_larger_one_is(epsilon: float, log_delta: float) -> None:
     mu, delta = largest_shift(epsilon, 10**log_delta), 10**log_delta
     assert delta_of(epsilon, mu) <= delta < delta_of(epsilon, mu * (1.0 + 1e-6))
+    assert integrated_delta(epsilon, mu) == pytest.approx(delta, rel=5e-8)
 
 
 def test_noise_grows_with_the_root_of_the_rounds() -> None:
@@ -134,6 +139,29 @@ def test_plans_are_proven_and_checked(seed: int, criterion: str) -> None:
     answer = plan(scenario, tolerance=1e-3)
     assert answer.status is Status.OPTIMAL
     assert check(answer, scenario).lower_bound_proven
+    assert plan_from_dict(answer.to_dict()).privacy == answer.privacy == claim_of(scenario, answer.finetune.rounds)
+
+
+def test_check_catches_false_claims() -> None:
+    scenario, _ = drawn_private(3, criterion="final", stages="both", batteries=False, count=5)
+    answer = plan(scenario)
+    assert answer.privacy is not None
+    assert "private over all fine-tuning rounds; noise multiplier" in privacy_sentence(answer, scenario)
+    for change, line in (
+        (
+            {"noise_multiplier": 0.98 * answer.privacy["noise_multiplier"]},
+            "delta: claims 1e-05, its noise leaves",
+        ),
+        ({"epsilon": 2.1}, "privacy.epsilon: claims 2.1, the scenario allows 2.0"),
+        ({"epsilon": 1.0}, "privacy.delta: claims"),
+        ({"noise_std": 1.0}, "privacy.noise_std: claims 1.0"),
+        ({"delta": -1.0}, "privacy: should hold the positive numbers"),
+    ):
+        false = dataclasses.replace(answer, privacy={**answer.privacy, **change})
+        with pytest.raises(CheckFailed, match=line):
+            check(false, scenario)
+    with pytest.raises(CheckFailed, match="should hold the positive numbers"):
+        check(dataclasses.replace(answer, privacy=None), scenario)
 
 
 @pytest.mark.parametrize("seed", range(12))

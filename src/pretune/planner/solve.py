@@ -24,6 +24,7 @@ from pretune.planner.shortage import shortage_prices
 from pretune.planner.whole import Decision
 from pretune.plans import FinetuneStage, Infeasibility, Plan, PretrainStage, Status
 from pretune.price_sets import multipliers_of, priced
+from pretune.private_claim import claim_of
 from pretune.proof import cover
 from pretune.scenario import Scenario
 
@@ -147,6 +148,7 @@ def _decided(scenario: Scenario, best: Decision, proven: float, tolerance: float
         energy_j=energy_j,
         delay_s=delay_s,
         constraints=limits_of(scenario, pretrain, finetune),
+        privacy=claim_of(scenario, finetune.rounds),
         **_head(scenario),
     )
 

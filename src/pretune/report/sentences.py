@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pretune.convergence.criteria import criterion_of
 from pretune.law import Law
 from pretune.plans import Constraint, Plan
 from pretune.report.words import count, gap, joules, printable, quantity, seconds, significant
+from pretune.scenario import Scenario
 
 WORTHLESS = 1e-9
 """A price below this share of the objective for the whole budget is a zero that was rounded."""
@@ -43,6 +45,21 @@ def single_runs(plan: Plan, law: Law | None) -> str:
         return ""
     low, high = (plan.objective * math.exp(sign * law.spread) for sign in (-1.0, 1.0))
     return f"a test {law.measure} from {significant(low, 3)} to {significant(high, 3)} nine times in ten, says the law"
+
+
+def privacy(plan: Plan, scenario: Scenario) -> str:
+    """What the plan's fine-tuning spends of epsilon, and what of the objective its noise is; empty without any."""
+    spent, rounds = plan.privacy, plan.finetune.rounds if plan.finetune is not None else 0
+    if spent is None or plan.pretrain is None:
+        return ""
+    at = criterion_of(scenario).at(plan.pretrain.rounds, rounds)
+    bare = criterion_of(scenario.replace(privacy=None)).at(plan.pretrain.rounds, rounds)
+    share = float((at.phi - bare.phi) / at.weight) / plan.objective if plan.objective > 0 else 0.0
+    return (
+        f"each device's data ({significant(spent['epsilon'], 4)}, {significant(spent['delta'], 2)})-private over all "
+        f"fine-tuning rounds; noise multiplier {significant(spent['noise_multiplier'], 4)}, "
+        f"{gap(share)} of the objective"
+    )
 
 
 def prices(plan: Plan) -> list[str]:

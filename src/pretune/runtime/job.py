@@ -16,9 +16,10 @@ from pretune.ledger import Stage
 from pretune.plans import FinetuneStage, Plan, PretrainStage
 from pretune.runtime.aggregate import MEAN, Aggregation, Combiner, Rule
 from pretune.runtime.charges import Charge, charge_finetune, charge_pretrain
-from pretune.runtime.gradient import probe
+from pretune.runtime.gradient import probe, trainable
 from pretune.runtime.local import Crew
 from pretune.runtime.partition import hold
+from pretune.runtime.private import private_mean
 from pretune.runtime.task import Task
 from pretune.scenario import Scenario
 from pretune.stages import labelled
@@ -105,7 +106,17 @@ def make_job(
     if coupled and aggregation.rule is not Rule.MEAN:
         should = "mean: in a model with batch norm the devices' gradients are not all that they send"
         raise InputError.field("aggregation", aggregation.text, should)
-    combine = None if aggregation.rule is Rule.MEAN else aggregation
+    combine: Combiner | None = None if aggregation.rule is Rule.MEAN else aggregation
+    if scenario.privacy is not None and finetune.rounds:
+        combine = private_mean(
+            scenario.privacy,
+            finetune.rounds,
+            float(scenario.devices.weight.max()),
+            seed=seed,
+            parameters=sum(parameter.numel() for parameter in trainable(model)),
+            coupled=coupled,
+            aggregation=aggregation,
+        )
     held = hold(task, scenario)
     stages = []
     before = 0

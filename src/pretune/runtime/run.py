@@ -27,6 +27,7 @@ from pretune.runtime.job import Job, StageJob, identity, make_job
 from pretune.runtime.journal import Journal, ProgressCallback
 from pretune.runtime.load import load_task
 from pretune.runtime.parallel import Layout, check_layout, in_parallel
+from pretune.runtime.private import PrivateMean
 from pretune.runtime.summary import DIVERGED, FINISHED, summarise
 from pretune.runtime.task import Task
 from pretune.scenario import Scenario
@@ -176,7 +177,10 @@ def _carry_out(
     summary = summarise(job, journal.ledger, status=status, message=message)
     wall_s = time.perf_counter() - began
     rounds = len(journal.records) - resumed_at
-    timing = {"wall_s": wall_s, "records": rounds, "resumed_at": resumed_at, "torch": torch.__version__}
+    timing: dict[str, Any] = {"wall_s": wall_s, "records": rounds, "resumed_at": resumed_at, "torch": torch.__version__}
+    for stage in job.stages:
+        if isinstance(stage.combine, PrivateMean):  # counted in this process: a resumed run has not seen all
+            timing |= {"private_updates": stage.combine.updates, "clipped_updates": stage.combine.clipped}
     folder.finish(journal.good, summary, timing)
 
 

@@ -10,6 +10,7 @@ from pretune.ledger import Ledger, RoundRecord, Stage, StageTotal
 from pretune.runtime.aggregate import Rule
 from pretune.runtime.charges import CAUSES
 from pretune.runtime.job import Job, StageJob
+from pretune.runtime.private import account
 
 FINISHED, DIVERGED = "finished", "diverged"
 
@@ -44,6 +45,9 @@ def summarise(job: Job, ledger: Ledger, *, status: str, message: str) -> dict[st
     }
     if job.aggregation.rule is not Rule.MEAN:
         tree["aggregation"] = job.aggregation.text
+    if job.scenario.privacy is not None:
+        planned = max((part.last for part in job.stages if part.stage is Stage.FINETUNE), default=0)
+        tree["privacy"] = account(job.scenario.privacy, planned, totals[Stage.FINETUNE.value].rounds)
     return tree
 
 
