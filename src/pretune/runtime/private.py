@@ -2,9 +2,9 @@
 
 The noise is a function of (seed, round) alone, like the samples of a round, so that a run can be repeated and resumed
 to the bit. **Whoever knows the seed can take the noise off again**: a simulation measures what privacy costs; a
-deployment must draw it from a secret. What is protected is the model after each round and at the end, not the ledger: its training
-losses, and the count of clipped updates, are computed from the devices' data without noise and are for the simulation's
-own eyes.
+deployment must draw it from a secret. What is protected is the model after each round and at the end, not the ledger:
+its training losses, and the count of clipped updates, are computed from the devices' data without noise and are for the
+simulation's own eyes.
 """
 
 from __future__ import annotations
