@@ -29,7 +29,7 @@ from table import page
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-PACKAGES = ("numba", "numpy", "cvxpy", "clarabel", "pyscipopt", "casadi")
+PACKAGES = ("numba", "numpy", "cvxpy", "clarabel", "pyscipopt", "casadi", "torch")
 
 Rows = list[dict[str, Any]]
 
@@ -150,6 +150,11 @@ PARTS: dict[str, Callable[[bool, Path], Rows]] = {
     "exhaustive": scripted("exhaustive.py", ["--count", "120"], ["--count", "1"]),
     "oracle": oracle,
     "plans": plans,
+    "simulation": scripted(
+        "federated_simulation.py",
+        [],
+        ["--devices", "4", "--rounds", "3", "--repeats", "1", "--large", "20", "--peers", ""],
+    ),
 }
 
 

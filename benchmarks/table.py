@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
+from simulation_table import section as simulation
+
 Rows = list[dict[str, Any]]
 
 HEAD = """\
@@ -322,6 +324,7 @@ SECTIONS: dict[str, Callable[[Rows], str]] = {
     "exhaustive": _exhaustive,
     "oracle": _oracle,
     "plans": _plans,
+    "simulation": simulation,
 }
 
 

@@ -15,7 +15,7 @@ from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.problem import build
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("joint", "fixed", "global", "shell", "scale", "exhaustive", "oracle", "plans")
+PARTS = ("joint", "fixed", "global", "shell", "scale", "exhaustive", "oracle", "plans", "simulation")
 
 
 def test_all_benchmarks_run_and_write_their_page(tmp_path: Path) -> None:

@@ -46,14 +46,21 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def fused_gradient(model: nn.Module, loss: PerSampleLoss, batch: Samples, weights: Tensor) -> Gradient:
-    """The gradient of ``sum_i weights_i loss_i`` over all devices' samples at once; `weights` has shape (n,)."""
+def fused_gradient(
+    model: nn.Module, loss: PerSampleLoss, batch: Samples, weights: Tensor, rows: Tensor | None = None
+) -> Gradient:
+    """The gradient of ``sum_i weights_i loss_i`` over all devices' samples at once; `weights` has shape (n,).
+
+    The samples are all of `batch` or, where they are given, its `rows`, shape (n,): then no more than SLICE of them are
+    copied at a time.
+    """
     parameters = trainable(model)
     total = 0.0
     parts: Sequence[Tensor] | None = None
-    for first in range(0, len(batch), SLICE):
+    for first in range(0, len(weights), SLICE):
         window = slice(first, first + SLICE)
-        losses = loss(model(batch.x[window]), batch.y[window])
+        some = Samples(x=batch.x[window], y=batch.y[window]) if rows is None else batch.take(rows[window])
+        losses = loss(model(some.x), some.y)
         weighted = torch.dot(losses, weights[window].to(losses.dtype))
         found = torch.autograd.grad(weighted, parameters, materialize_grads=True)
         total += float(weighted.detach())
@@ -127,9 +134,10 @@ def step(model: nn.Module, gradient: Gradient, size: float) -> None:
     with torch.no_grad():
         for parameter, part in zip(trainable(model), gradient.parts, strict=True):
             parameter.add_(part, alpha=-size)
-        for name, buffer in model.named_buffers():
-            if name in gradient.buffers:
-                buffer.copy_(gradient.buffers[name])
+        if gradient.buffers:
+            for name, buffer in model.named_buffers():
+                if name in gradient.buffers:
+                    buffer.copy_(gradient.buffers[name])
 
 
 def probe(model: nn.Module, loss: PerSampleLoss, samples: Samples) -> bool:

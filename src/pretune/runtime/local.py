@@ -92,14 +92,15 @@ class Crew:
         In one batch, or member by member where samples of a batch influence each other (`coupled`, batch norm) or the
         members' own gradients are asked for (`combine`; not for coupled models).
         """
+        if combine is None and not coupled:
+            rows = draw(seed, self.stage, round_, self.size_column, self.offset_column)
+            return fused_gradient(model, loss, self.data, self.weight_column, torch.from_numpy(rows))
         everything = self.batch_of(seed, round_)
         if combine is not None:
             pieces = list(self._pieces(everything))
             return stacked_gradient(
                 model, loss, pieces, self.shares.tolist(), lambda stack, shares: combine(stack, shares, round_)
             )
-        if not coupled:
-            return fused_gradient(model, loss, everything, self.weight_column)
         return looped_gradient(model, loss, list(self._pieces(everything)), self.shares.tolist())
 
     def workers(self) -> list[Worker]:
