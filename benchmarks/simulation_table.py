@@ -45,7 +45,7 @@ def section(rows: Rows) -> str:
         if row["name"] == "large":
             kept = "below" if row["memory_bytes"] < MEMORY_AIM else "above"
             text += ["", *prose(
-                f"{row['devices']:,} devices with ten samples each (their pixels are {row['data_bytes'] / 1e9:.2f} GB): "
+                f"{row['devices']:,} devices with ten samples each (pixels: {row['data_bytes'] / 1e9:.2f} GB): "
                 f"{times(row['rounds_per_s'])} rounds per second, {row['memory_bytes'] / 1e9:.2f} GB of memory at the "
                 f"most, {kept} the aim of 2 GB; before the run, with PyTorch and the data loaded, it was "
                 f"{row['before_bytes'] / 1e9:.2f} GB."
