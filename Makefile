@@ -69,7 +69,7 @@ picture: demo
 # click, because from 8.5 on it warns about what the newest typer that Flower allows still does.
 constraints: $(BIN)/python
 	$(PIP) install --dry-run --ignore-installed --report $(VENV)/report.json \
-	  '.[train,parallel,privacy,flower,studio,reference,bench,docs,dev]' 'torch==2.13.0' 'click<8.5'
+	  '.[train,parallel,privacy,ray,flower,studio,reference,bench,docs,dev]' 'torch==2.13.0' 'click<8.5'
 	$(BIN)/python .ci/pins.py $(VENV)/report.json > constraints.txt
 
 $(BIN)/python:

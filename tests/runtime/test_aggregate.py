@@ -165,7 +165,7 @@ def ground():
     for device in devices:
         device.pop("weight", None)
     scenario = small_scenario(devices=devices)
-    plan = hand_plan(scenario, rounds=(150, 120), batch=(10,) * 10)
+    plan = hand_plan(scenario, rounds=(150, 60), batch=(10,) * 10)
     return plan, scenario, load_task(scenario.task)
 
 

@@ -14,6 +14,7 @@ from pretune.cli.compare import compare_command
 from pretune.cli.guard import complain, guarded
 from pretune.cli.pareto import pareto_command
 from pretune.cli.pilot import pilot_command
+from pretune.cli.sweep import sweep_command
 from pretune.version import __version__
 
 app = typer.Typer(
@@ -213,6 +214,7 @@ def profile() -> int:
 
 app.command("pareto")(pareto_command)
 app.command("pilot")(pilot_command)
+app.command("sweep")(sweep_command)
 
 
 @app.command(context_settings=_ANY)
