@@ -10,6 +10,7 @@ import pytest
 import torch
 from runtime_helpers import hand_plan, norm_task, small_scenario, tiny_task
 
+from pretune.cli.show_run import _remarks
 from pretune.errors import InputError
 from pretune.ledger import Stage
 from pretune.privacy import Privacy
@@ -88,6 +89,9 @@ def test_a_private_run_is_accounted_for_and_resumes_to_the_same_bytes(tmp_path):
     timing = json.loads((tmp_path / "whole/timing.json").read_text())
     assert timing["private_updates"] == 80
     assert 0 < timing["clipped_updates"] <= 80
+    (line,) = _remarks(tmp_path / "whole")
+    assert line.startswith("Privacy: epsilon 3.97")
+    assert line.endswith("of the updates were clipped, of whose bias the plan's bound says nothing.")
 
     def stop(record):
         if (record.stage, record.round) == (Stage.FINETUNE, 11):

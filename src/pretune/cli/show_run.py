@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -112,4 +113,25 @@ def show_result(folder: Path, report: Path) -> None:
             out.print()
             out.print(part)
     out.print()
+    for line in _remarks(folder):
+        out.print(Text(line))
     out.print(Text(f"Report: {printable(report)}"))
+
+
+def _remarks(folder: Path) -> list[str]:
+    """What was done otherwise than by the plain weighted mean, one line each."""
+    lines = []
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    if "aggregation" in summary:
+        rule = printable(summary["aggregation"])
+        lines.append(f"Aggregation: {rule}; the plan's bound speaks of the weighted mean, and not of this.")
+    spent = summary.get("privacy")
+    if spent is not None:
+        timing = json.loads((folder / "timing.json").read_text(encoding="utf-8"))
+        seen, clipped = timing.get("private_updates", 0), timing.get("clipped_updates", 0)
+        share = f"; {percent(clipped / seen)} of the updates were clipped" if seen else ""
+        epsilon, asked = significant(spent["epsilon_spent"], 4), significant(spent["epsilon"], 4)
+        bias = ", of whose bias the plan's bound says nothing" if clipped else ""
+        delta = significant(spent["delta"], 2)
+        lines.append(f"Privacy: epsilon {epsilon} of {asked} spent at delta {delta}{share}{bias}.")
+    return lines
