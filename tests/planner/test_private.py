@@ -236,3 +236,12 @@ def test_what_is_refused() -> None:
     same = private(draw(3, criterion="trajectory").scenario, 10, 1.0)
     with pytest.raises(InputError, match="privacy: holds 'a section', should hold null: the joint program"):
         joint(same)
+
+
+@pytest.mark.parametrize("seed", [101, 103])
+def test_slack_energy_leaves_no_gap(seed: int) -> None:
+    """Where privacy leaves pre-training alone and energy is free, a warm start's price of time proved nothing."""
+    scenario, _ = drawn_private(seed, small=True)
+    answer = plan(scenario)
+    assert answer.finetune.rounds == 0
+    assert answer.relative_gap <= 1e-4

@@ -29,7 +29,7 @@ from pretune.planner.kernels.fixed import (
 from pretune.planner.kernels.fleet import least_uploads
 from pretune.planner.kernels.halves import halves_of, split_batteries
 from pretune.planner.kernels.priced import Prices, Region, most_batches, most_server_batch, point_prices
-from pretune.planner.kernels.rounds import coefficients
+from pretune.planner.kernels.rounds import bound_at, coefficients
 from pretune.planner.kernels.tree import FULL, OPEN, PROBE, Tree, add_box, explore, grown, new_tree
 from pretune.planner.problem import Batches, Problem
 from pretune.planner.rows import Rows
@@ -43,6 +43,8 @@ MOST_PROBES = 1_500
 """Boxes to look at and pairs to solve in one pass: what ends a search that no tolerance ends."""
 _REAL = 0.3
 """Share of the tolerance to which the pass with real batches finds the rounds."""
+_ROUNDED = 0.1
+"""Share of the tolerance by which prices may fall short of the optimum they are from before it is solved anew."""
 _ALIKE = 0.1
 """Share of the tolerance within which fewer rounds are as good."""
 _PARTS = (16, 64, 256)
@@ -264,6 +266,13 @@ class Search:
             short = max(point.scalars[6] - problem.limits.energy, 1e-9 * problem.limits.energy)
             lam = worth / float(short)
         prices = point_prices(problem, point, lam)
+        if status == SOLVED and batches is None and not self._tight(prices, m, n, phi + point.scalars[8], weight):
+            # begun from another point, a solve may keep that point's price of time where batches don't depend on it
+            cold = new_point(problem.devices.cycles.size)
+            self.solves += 1
+            if solve_fixed(problem, within, m, n, psi0, psi, cold) == SOLVED:
+                point, lam = cold, float(cold.scalars[0])
+                prices = point_prices(problem, point, lam)
         if n > 0.0 and status == SOLVED and np.any(point.ratio > 1.0):
             splits = split_batteries(problem, float(point.scalars[1]), point, n)
             halves = halves_of(problem, lam, float(point.scalars[1]), point.price, point.ratio, splits, prices.band)
@@ -278,6 +287,17 @@ class Search:
         if n > 0.0 and problem.limits.tdma:
             length += float((problem.devices.span / np.maximum(point.exponent, 1e-290)).sum())
         return prices, min(length, problem.limits.delay)
+
+    def _tight(self, prices: Prices, m: float, n: float, worth: float, weight: float) -> bool:
+        """Whether prices prove the real optimum ``worth / weight`` they were found at, to what rounding leaves.
+
+        Asked only where energy is worth next to nothing: that is where the price of time has nothing to hold on to.
+        """
+        if prices.energy * self.problem.limits.energy > self.tolerance * worth:
+            return True
+        alone = Region(m, m, n, n, 0.0, math.inf)
+        proven = float(bound_at(self.problem, prices, alone, most_batches(self.problem, alone), m, n))
+        return proven >= (1.0 - _ROUNDED * self.tolerance) * worth / weight
 
     def _take(self, found: Decision | None) -> None:
         if found is not None and (self.best is None or found.value < self.best.value):
