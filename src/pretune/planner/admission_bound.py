@@ -21,6 +21,7 @@ from pretune.planner.admission_candidates import Candidates, planned_bound
 from pretune.planner.admission_fleet import Choice, Mask
 from pretune.planner.admission_node import (
     DEVICES,
+    Bid,
     Node,
     by_device,
     halves,
@@ -42,9 +43,9 @@ _CLOSE = 0.8
 """Prices are polished where they prove this share of what is asked for."""
 _MOST_TRIALS, _TRIALS = 60, 12
 """Prices that a search tries at the first node and at others."""
-_WORTHS = (0.03, 0.3, 1.0)
+_WORTHS = (1e-4, 0.03, 0.3, 1.0)
 """What both budgets may be worth, over the criterion."""
-_MOST_WORTH = 10.0
+_MOST_WORTH, _LEAST_WORTH = 10.0, 1e-3
 """What one device's time or battery may be worth, over the criterion."""
 _TRYING, _FIRST = 0.02, 4
 """Subsets that the relaxation likes and that are tried, for each node looked at, and at first."""
@@ -59,11 +60,11 @@ MOST_WORK = 300_000
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What some prices prove of a node: the prices are what a joule and a second cost, as `Node.prices`."""
+    """What some prices prove of a node: the prices are as `Node.prices`."""
 
     bound: float
     offer: Offer
-    prices: tuple[float, float]
+    prices: Bid
 
 
 @dataclass
@@ -164,8 +165,8 @@ class SubsetSearch:
             weights=(choice.least_weight, 1.0),
             reach=(0, len(self.levels) - 1),
             state=np.zeros(len(choice)),
-            prices=(worth, omega),
-            inner=(worth, omega),
+            prices=(worth, omega, _MOST_WORTH),
+            inner=(worth, omega, _MOST_WORTH),
             likely=nobody,
         )
 
@@ -175,11 +176,11 @@ class SubsetSearch:
         if tight is None:
             return []
         node, part, who = tight
-        if not np.any(node.state == FREE):
-            self._leaf(node.state == IN)
-            return []
         best = self._best_prices(node, part, who)
         if best.bound >= self.target:
+            return []
+        if not np.any(node.state == FREE):
+            self._leaf(node.state == IN)
             return []
         node, decided = self._decided(node, part, who, best)
         if decided:
@@ -274,13 +275,13 @@ class SubsetSearch:
     # ------------------------------------------------------------------ prices
 
     def _priced(
-        self, node: Node, part: Part, who: NDArray[np.intp], prices: tuple[float, float], middle: bool
+        self, node: Node, part: Part, who: NDArray[np.intp], prices: Bid, middle: bool
     ) -> Study:
         """What prices prove of a part: the worth of both budgets, and joules per second.
 
         `middle`: a device that is likely to be in pays the share of the span's middle; else all pay that of its end.
         """
-        worth, omega = prices
+        worth, omega, most = prices
         limits, cell = part.problem.limits, part.cell
         lam = worth / (limits.energy + omega * limits.delay)
         spans = np.full(len(who), cell.s2)
@@ -288,7 +289,7 @@ class SubsetSearch:
             least = np.maximum(self.least[who] * (1.0 + 1e-6), cell.s1)
             spans = np.where(node.likely[who] & (least < cell.s2), np.sqrt(least * cell.s2), cell.s2)
         guess = self.guess[who]
-        offer = offered(part, lam, omega, spans, guess, self._scale(part, _MOST_WORTH))
+        offer = offered(part, lam, omega, spans, guess, self._scale(part, most))
         self.guess[who] = guess
         return Study(bound=float(prove(part, offer, False)[0]), offer=offer, prices=prices)
 
@@ -324,27 +325,38 @@ class SubsetSearch:
         low, high = self._scale(part, 1e-4), self._scale(part, 1e3)
         step, way, failed = (4.0 if node.bound == -math.inf else 1.5), 0, 0
         while step > 1.04 and best.bound < self.target and trials > 0:
-            worth, omega = best.prices
-            around = ((worth, omega * step), (worth, omega / step), (worth * step, omega), (worth / step, omega))
+            worth, omega, most = best.prices
+            around = (
+                (worth, omega * step, most),
+                (worth, omega / step, most),
+                (worth * step, omega, most),
+                (worth / step, omega, most),
+                (worth, omega, most / step**2),
+                (worth, omega, most * step**2),
+            )
             prices = around[way]
-            if low <= prices[0] <= high and self.omegas[0] <= prices[1] <= self.omegas[1]:
+            if (
+                low <= prices[0] <= high
+                and self.omegas[0] <= prices[1] <= self.omegas[1]
+                and 1e-6 <= prices[2] <= _MOST_WORTH
+            ):
                 trial, trials = self._priced(node, part, who, prices, middle), trials - 1
                 if trial.bound > best.bound:
                     best, failed, step = trial, 0, min(step * 1.3, 8.0)
                     continue
-            way, failed = (way + 1) % 4, failed + 1
-            if failed == 4:
+            way, failed = (way + 1) % len(around), failed + 1
+            if failed == len(around):
                 step, failed = step**0.5, 0
         return best
 
-    def _fresh(self, part: Part, omega: float) -> list[tuple[float, float]]:
+    def _fresh(self, part: Part, omega: float) -> list[Bid]:
         """Prices that owe nothing to the node: of the size of the criterion, and those of the best subset known."""
-        fresh = [(self._scale(part, worth), omega) for worth in _WORTHS]
+        fresh = [(self._scale(part, worth), omega, most) for most in (_LEAST_WORTH, _MOST_WORTH) for worth in _WORTHS]
         limits, leader = part.problem.limits, self.candidates.leader
         if leader is not None and leader.lam > 0.0:
             omega = min(max(leader.omega, self.omegas[0]), self.omegas[1])
             worth = leader.lam * (limits.energy + omega * limits.delay)
-            fresh.append((min(max(worth, self._scale(part, 1e-4)), self._scale(part, 1e3)), omega))
+            fresh.append((min(max(worth, self._scale(part, 1e-4)), self._scale(part, 1e3)), omega, _MOST_WORTH))
         return fresh
 
     def _scale(self, part: Part, factor: float) -> float:

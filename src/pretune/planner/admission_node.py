@@ -19,6 +19,10 @@ COARSE = {"n": 1.0, "s": 1.0, "w": 0.3}
 DEVICES = 0.5
 """A device is decided where no side loses more than this share of what is missing without any of them."""
 
+Bid = tuple[float, float, float]
+"""What both budgets are worth together, what a second is worth in joules, and what (over the criterion) one device's
+time or battery may be worth at the most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
@@ -30,9 +34,8 @@ class Node:
     reach: tuple[int, int]
     """Which of the distinct broadcasts, nearest first, the farthest admitted device may need."""
     state: Floats
-    prices: tuple[float, float]
-    """What both budgets are worth together, and what a second is worth in joules."""
-    inner: tuple[float, float]
+    prices: Bid
+    inner: Bid
     """The like, for the middle of the node it was cut from."""
     likely: Mask
     """Who is in at the relaxation of the node it was cut from."""
