@@ -26,7 +26,7 @@ from pretune.planner.admission_reasons import Dropped, reasons
 from pretune.planner.baselines.restricted import StageSearch
 from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.kernels.fixed import new_point
-from pretune.planner.solve import plan as planned
+from pretune.planner.solve import plan_roughly
 from pretune.planner.whole import Decision
 from pretune.plans import Plan, Status
 from pretune.scenario import Criterion, Scenario
@@ -36,6 +36,8 @@ EXACT = 10
 """Fleets up to this size are settled subset by subset."""
 _SHARES = (0.2, 0.45, 0.85)
 """Shares of the time limit after which the plan of all, the candidates, and the bound have to be done."""
+_PROBES = 25
+"""Pairs of rounds solved in each pass of a search for a plan: its own gap matters less than that over all subsets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +125,7 @@ def admit(
     choice = Choice.of(scenario, min_weight)
     began = time.monotonic()
     ends = [math.inf if time_limit is None else began + share * time_limit for share in _SHARES]
-    part = None if time_limit is None else _SHARES[0] * time_limit
-    whole = planned(scenario, tolerance=0.1 * tolerance, time_limit=part, throw=False)
+    whole = plan_roughly(scenario, tolerance=0.1 * tolerance, deadline=ends[0], probes=_PROBES, spans=False)
     candidates = Candidates(choice, ends[1])
     everyone = np.ones(len(choice), dtype=np.bool_)
     _take_plan(candidates, everyone, whole)
@@ -138,8 +139,8 @@ def admit(
         search.run(pretrain_bound)
     if candidates.best is None:
         return _nothing(choice, whole, search, throw)
-    rest = None if time_limit is None else max(began + time_limit - time.monotonic(), 0.05 * time_limit)
-    return _written(choice, candidates, search, whole, tolerance, rest)
+    last = math.inf if time_limit is None else max(began + time_limit, time.monotonic() + 0.05 * time_limit)
+    return _written(choice, candidates, search, whole, tolerance, last)
 
 
 def _take_plan(candidates: Candidates, mask: Mask, plan: Plan) -> None:
@@ -172,7 +173,7 @@ def _without_finetuning(choice: Choice, tolerance: float, deadline: float) -> fl
 
 
 def _written(
-    choice: Choice, candidates: Candidates, search: SubsetSearch, whole: Plan, tolerance: float, rest: float | None
+    choice: Choice, candidates: Candidates, search: SubsetSearch, whole: Plan, tolerance: float, deadline: float
 ) -> Admission:
     """The admission of the best subset found, planned once more with a proof of its own."""
     best = candidates.best
@@ -181,7 +182,7 @@ def _written(
     plan, scenario = whole, choice.scenario
     if not best.all():
         scenario = choice.subscenario(best)
-        plan = planned(scenario, tolerance=0.1 * tolerance, time_limit=rest, throw=False)
+        plan = plan_roughly(scenario, tolerance=0.1 * tolerance, deadline=deadline, probes=_PROBES, spans=True)
         if not plan.status.has_plan or (whole.status.has_plan and plan.objective >= whole.objective):
             # the search kept back too little or too late: all devices do as well
             best, plan, scenario = np.ones(len(choice), dtype=np.bool_), whole, choice.scenario

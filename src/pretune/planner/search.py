@@ -88,6 +88,10 @@ class Search:
     """Whether to stop after the pass with real batches, without a plan."""
     real: tuple[float, tuple[int, int]] = (math.inf, (0, 0))
     """The best value with real batches, and its rounds."""
+    most_probes: int = MOST_PROBES
+    """Pairs to solve in one pass."""
+    may_cut_spans: bool = True
+    """Whether to go on to the pass that cuts spans where whole batches leave a gap."""
 
     def run(self) -> None:
         """Search until the gap is within the tolerance, nothing is left to cut, or the time is up."""
@@ -109,7 +113,7 @@ class Search:
         if self.best is not None and self.gap <= self.tolerance:
             return
         self._cut(whole=True)
-        if self.best is not None and self.gap > self.tolerance and not self.late:
+        if self.may_cut_spans and self.best is not None and self.gap > self.tolerance and not self.late:
             self._cut(whole=True, spans=True)
 
     @property
@@ -332,7 +336,7 @@ class Search:
         low, high = self._span_range() if spans else (0.0, math.inf)
         root = Region(0.0, float(self.within[0]), 0.0, float(self.within[1]), low, high)
         add_box(self.problem, rows.pool, rows.count, tree, root, -math.inf, 0, self._goal(whole))
-        most = rows.count + MOST_PROBES
+        most = rows.count + self.most_probes
         while True:
             why, m, n, row, bound = explore(
                 self.problem, rows.pool, rows.count, tree, rows.pairs, spans, self._goal(whole), MOST_BOXES

@@ -75,11 +75,29 @@ def plan(
         large.run()
         if large.best is not None:
             return _written_large(scenario, large, large.best, tolerance)
-    search = Search(_with_margin(problem), tolerance, deadline)
+    return plan_of(scenario, problem, Search(_with_margin(problem), tolerance, deadline))
+
+
+def plan_roughly(scenario: Scenario, *, tolerance: float, deadline: float, probes: int, spans: bool) -> Plan:
+    """A plan without a schedule, by a search that solves so many pairs of rounds a pass at the most.
+
+    `spans`: whether it may cut spans of rounds to close its gap.
+
+    For callers that prove by other means how good it is.
+    """
+    problem, _ = build(scenario)
+    if not any(fits_one_round(problem, stage) for stage in STAGES):
+        return _infeasible(scenario, problem)
+    search = Search(_with_margin(problem), tolerance, deadline, most_probes=probes, may_cut_spans=spans)
+    return plan_of(scenario, problem, search)
+
+
+def plan_of(scenario: Scenario, problem: Problem, search: Search) -> Plan:
+    """Run a search, and write its plan."""
     search.run()
     if search.best is None:
         return _seal(Plan(status=Status.NUMERICAL_FAILURE, **_head(scenario)))
-    return _written(scenario, problem, search, tolerance)
+    return _written(scenario, problem, search, search.tolerance)
 
 
 def _with_margin(problem: Problem) -> Problem:
