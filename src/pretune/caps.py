@@ -16,10 +16,10 @@ def server_paid(system: System, time: Floats, joules: Floats) -> Floats:
     """The largest real batch the server can compute within `time` for `joules`, were there no clock limit."""
     server = system.scenario.server
     one = np.ones_like(time)
-    return _paid_batch(system.server_cycles * one, server.capacitance * one, server.static_power_w * one, time, joules)
+    return paid_batch(system.server_cycles * one, server.capacitance * one, server.static_power_w * one, time, joules)
 
 
-def _paid_batch(cycles: Floats, capacitance: Floats, static: Floats, time: Floats, joules: Floats) -> Floats:
+def paid_batch(cycles: Floats, capacitance: Floats, static: Floats, time: Floats, joules: Floats) -> Floats:
     """The largest real batch a processor can compute within `time` for `joules`, were there no clock limit."""
     left = np.maximum(joules - static * time, 0.0)
     in_time = np.cbrt(left * time**2 / (capacitance * cycles**3))
@@ -51,7 +51,7 @@ def most_batches(system: System, longest: Floats, rounds: Floats) -> Floats:
     def after(upload: Floats) -> Floats:
         joules = allowed - upload * (noise * np.expm1(np.minimum(span / upload, 700.0)) + circuit)
         time = np.maximum(whole - upload, 0.0)
-        paid = _paid_batch(cycles, capacitance, static, time, np.maximum(joules, 0.0))
+        paid = paid_batch(cycles, capacitance, static, time, np.maximum(joules, 0.0))
         return np.where(joules > 0.0, np.minimum(time * speed, paid), joules)
 
     left = fastest[which] + np.zeros_like(whole)

@@ -4,9 +4,10 @@ A slow, far or drained device costs every round time and energy; its data may no
 renormalises the weights over it, so the criterion then speaks of the *admitted* devices' average: it does not price the
 data that is left out, and `min_weight` is the way to bound that.
 
-Fleets of up to `EXACT` devices are settled by planning every subset against the best one known; larger ones by branch
-and bound (`admission_bound`), which may end with a gap. The bound can't be proven again from the plan file, whose own
-certificate speaks of the admitted devices only.
+The bound comes from branch and bound (`admission_bound`), which may end with a gap; fleets of up to `EXACT` devices are
+then settled by planning every subset against the best one known. The plan's own certificate speaks of the admitted
+devices only; the admission's holds the tree of the search and its prices, from which `pretune.admitting` proves the
+bound over all subsets again.
 """
 
 from __future__ import annotations
@@ -20,20 +21,21 @@ import numpy as np
 
 from pretune.errors import Infeasible, InputError
 from pretune.planner.admission_bound import SubsetSearch
-from pretune.planner.admission_candidates import Candidates
+from pretune.planner.admission_candidates import Candidates, shortages
+from pretune.planner.admission_certificate import certify
 from pretune.planner.admission_fleet import Choice, Mask
 from pretune.planner.admission_reasons import Dropped, reasons
 from pretune.planner.baselines.restricted import StageSearch
 from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.kernels.fixed import new_point
-from pretune.planner.solve import plan_roughly
+from pretune.planner.solve import entry_of, plan_roughly
 from pretune.planner.whole import Decision
 from pretune.plans import Plan, Status
 from pretune.scenario import Criterion, Scenario
 
 TOLERANCE = 1e-3
 EXACT = 10
-"""Fleets up to this size are settled subset by subset."""
+"""Fleets up to this size are settled subset by subset where branch and bound leaves a gap."""
 _SHARES = (0.2, 0.45, 0.85)
 """Shares of the time limit after which the plan of all, the candidates, and the bound have to be done."""
 _PROBES = 25
@@ -60,6 +62,10 @@ class Admission:
     relative_gap: float
     subsets: int
     """Subsets that were planned on the way."""
+    fleet_sha256: str
+    """Of the whole fleet's scenario."""
+    certificate: dict[str, Any] | None = None
+    """What proves `lower_bound` (`pretune.admitting`); None where nothing that can be repeated does."""
 
     @property
     def objective(self) -> float:
@@ -78,9 +84,11 @@ class Admission:
             "whole_objective": self.whole_objective,
             "lower_bound": self.lower_bound if math.isfinite(self.lower_bound) else None,
             "relative_gap": self.relative_gap if math.isfinite(self.relative_gap) else None,
-            "bound_provable_from_file": False,
+            "bound_provable_from_file": self.certificate is not None,
+            "fleet_sha256": self.fleet_sha256,
             "scenario_sha256": self.scenario.sha256,
             "plan": self.plan.to_dict(),
+            "certificate": self.certificate,
         }
 
 
@@ -130,17 +138,16 @@ def admit(
     everyone = np.ones(len(choice), dtype=np.bool_)
     _take_plan(candidates, everyone, whole)
     candidates.look_around(everyone)
-    pretrain_bound = _without_finetuning(choice, tolerance, ends[2])
+    pretrain_bound, pretrain = _without_finetuning(choice, tolerance, ends[2])
     # the plan that is written is planned afresh, to a finer tolerance: leave room for what that loses
     search = SubsetSearch(choice, candidates, 0.8 * tolerance, ends[2])
-    if len(choice) <= EXACT:
+    search.run(pretrain_bound)
+    if len(choice) <= EXACT and not search.late and search.proven < search.target:
         search.enumerate(pretrain_bound)
-    else:
-        search.run(pretrain_bound)
     if candidates.best is None:
         return _nothing(choice, whole, search, throw)
     last = math.inf if time_limit is None else max(began + time_limit, time.monotonic() + 0.05 * time_limit)
-    return _written(choice, candidates, search, whole, tolerance, last)
+    return _written(choice, candidates, search, (whole, pretrain), tolerance, last)
 
 
 def _take_plan(candidates: Candidates, mask: Mask, plan: Plan) -> None:
@@ -160,22 +167,36 @@ def _take_plan(candidates: Candidates, mask: Mask, plan: Plan) -> None:
         candidates.improve(mask, decision.rounds)
 
 
-def _without_finetuning(choice: Choice, tolerance: float, deadline: float) -> float:
-    """A bound on the plans without fine-tuning, for which the devices do not matter; infinity where none fits."""
+def _without_finetuning(choice: Choice, tolerance: float, deadline: float) -> tuple[float, list[dict[str, Any]]]:
+    """A bound on the plans without fine-tuning, for which the devices do not matter, and the prices that prove it.
+
+    Infinity where none fits.
+    """
     one = np.zeros(len(choice), dtype=np.bool_)
     one[0] = True
     problem = choice.subset(one)
     if not fits_one_round(problem, STAGES[0]):
-        return math.inf
+        return math.inf, shortages(problem, STAGES[:1])
     search = StageSearch(problem, 0.3 * tolerance, deadline, stages=(True, False))
     search.run()
-    return search.proven
+    # no devices take part: their prices say nothing
+    entries = [entry_of(search.pool[i], search.homes[i]) for i in sorted(search.used)]
+    return search.proven, [{key: entry[key] for key in ("energy", "omega", "home")} for entry in entries]
 
 
 def _written(
-    choice: Choice, candidates: Candidates, search: SubsetSearch, whole: Plan, tolerance: float, deadline: float
+    choice: Choice,
+    candidates: Candidates,
+    search: SubsetSearch,
+    known: tuple[Plan, list[dict[str, Any]]],
+    tolerance: float,
+    deadline: float,
 ) -> Admission:
-    """The admission of the best subset found, planned once more with a proof of its own."""
+    """The admission of the best subset found, planned once more with a proof of its own.
+
+    `known`: the plan of all devices, and the prices that bound plans without fine-tuning.
+    """
+    whole, pretrain = known
     best = candidates.best
     if best is None:
         raise ValueError("without a subset there is nothing to write")
@@ -188,6 +209,7 @@ def _written(
             best, plan, scenario = np.ones(len(choice), dtype=np.bool_), whole, choice.scenario
     lower = min(search.proven, plan.objective)
     lower -= 1e-9 * abs(lower)
+    certificate, lower = certify(choice, search, pretrain, tolerance, lower)
     gap = (plan.objective - lower) / plan.objective if plan.objective > 0.0 else 0.0
     status = Status.OPTIMAL if gap <= tolerance else Status.TIME_LIMIT if search.late else Status.FEASIBLE
     names = choice.scenario.devices.names
@@ -202,6 +224,8 @@ def _written(
         lower_bound=lower,
         relative_gap=gap,
         subsets=len(candidates.tried) + search.planned,
+        fleet_sha256=choice.scenario.sha256,
+        certificate=certificate,
     )
 
 
@@ -236,4 +260,5 @@ def _nothing(choice: Choice, whole: Plan, search: SubsetSearch, throw: bool) -> 
         lower_bound=math.inf,
         relative_gap=math.nan,
         subsets=len(search.candidates.tried) + search.planned,
+        fleet_sha256=choice.scenario.sha256,
     )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.planner.admission_candidates import Candidates, planned_bound
+from pretune.planner.admission_candidates import Alone, Candidates, planned_bound
 from pretune.planner.admission_fleet import Choice, Mask
 from pretune.planner.admission_node import (
     DEVICES,
@@ -28,10 +28,12 @@ from pretune.planner.admission_node import (
     losses_of,
     middle_of,
     most_pretraining,
+    recorded,
     server_batch,
     server_pays,
     widest,
 )
+from pretune.planner.admission_record import Record
 from pretune.planner.kernels.admission import FREE, IN, OUT, Offer, Part, offered, prove, relaxed, subset_batches
 from pretune.planner.kernels.priced import Region
 from pretune.planner.kernels.rounds import TRAJECTORY
@@ -82,6 +84,10 @@ class SubsetSearch:
     late: bool = False
     _tries: int = 0
     _planned: set[bytes] = field(default_factory=set)
+    alone: dict[bytes, Alone] = field(default_factory=dict)
+    """What is proven of subsets that were planned by themselves."""
+    record: Record = field(default_factory=Record)
+    """The tree of what was cut, from all subsets and rounds on."""
 
     @property
     def target(self) -> float:
@@ -100,6 +106,7 @@ class SubsetSearch:
         self.levels = np.unique(self.choice.down_s)
         self.guess = np.zeros(len(self.choice))
         root = self._root()
+        self.record = Record(entry=["e"]) if root is None else root.record
         heap: list[tuple[float, int, Node]] = [] if root is None else [(root.bound, 0, root)]
         most = max(min(MOST_NODES, MOST_WORK // len(self.choice)), 200)
         count = 0
@@ -110,6 +117,7 @@ class SubsetSearch:
             _, _, node = heapq.heappop(heap)
             self.nodes += 1
             for child in self._study(node):
+                # the others keep the bound that their node's own prices prove
                 if child.bound < self.target:
                     count += 1
                     heapq.heappush(heap, (child.bound, count, child))
@@ -168,23 +176,28 @@ class SubsetSearch:
             prices=(worth, omega, _MOST_WORTH),
             inner=(worth, omega, _MOST_WORTH),
             likely=nobody,
+            record=Record(),
         )
 
     def _study(self, node: Node) -> list[Node]:
         """The parts of a node that stay open, with their bounds; none where it is settled."""
         tight = self._tightened(node)
         if tight is None:
+            node.record.entry = ["e"]
             return []
         node, part, who = tight
         best = self._best_prices(node, part, who)
+        node.record.price(best.offer, who, best.bound)
         if best.bound >= self.target:
             return []
         if not np.any(node.state == FREE):
             self._leaf(node.state == IN)
+            node.record.entry = ["f"]
+            node.record.alone = self.alone.get((node.state == IN).tobytes(), Alone()).bound
             return []
         node, decided = self._decided(node, part, who, best)
         if decided:
-            return [node] if node.bound < self.target else []
+            return [node] if node.bound < math.inf else []
         region, cell = part.region, part.cell
         at = (math.sqrt(region.n1 * region.n2), math.sqrt(cell.s1 * cell.s2), math.sqrt(cell.w1 * cell.w2))
         chosen, critical = relaxed(part, best.offer, *at)
@@ -267,10 +280,11 @@ class SubsetSearch:
             return
         self._planned.add(key)
         self.nodes += _LEAF
-        bound, best, late = planned_bound(self.choice.subset(mask), self.tolerance, self.deadline, self.candidates)
-        self.floor = min(self.floor, bound)
-        self.late = self.late or late
-        self.candidates.accept(mask, best)
+        found = planned_bound(self.choice.subset(mask), self.tolerance, self.deadline, self.candidates)
+        self.floor = min(self.floor, found.bound)
+        self.late = self.late or found.late
+        self.alone[key] = found
+        self.candidates.accept(mask, found.best)
 
     # ------------------------------------------------------------------ prices
 
@@ -369,10 +383,14 @@ class SubsetSearch:
         _, inside, outside = prove(part, best.offer, True)
         never, always = inside >= self.target, (outside >= self.target) & ~part.certain
         node = replace(node, bound=max(node.bound, best.bound), prices=best.prices)
-        if np.any(never & (always | part.certain)):
-            return replace(node, bound=math.inf), True
         if not np.any(never | always):
             return node, False
+        record = node.record
+        (node,) = recorded(node, ["x", who[always].tolist(), who[never].tolist()], [node])
+        record.alone = float(min(inside[never].min(initial=math.inf), outside[always].min(initial=math.inf)))
+        if np.any(never & (always | part.certain)):
+            node.record.entry = ["e"]
+            return replace(node, bound=math.inf), True
         state = node.state.copy()
         state[who[never]] = OUT
         state[who[always]] = IN

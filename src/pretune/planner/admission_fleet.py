@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pretune.admitting.roster import subscenario
 from pretune.errors import InputError
-from pretune.fleet import COLUMNS, Fleet
 from pretune.physics import link
 from pretune.physics.types import Floats
 from pretune.planner.problem import Devices, Limits, Problem, build
@@ -92,14 +92,4 @@ class Choice:
 
     def subscenario(self, mask: Mask) -> Scenario:
         """The scenario of the devices in `mask` alone; the scenario itself where that is all of them."""
-        if mask.all():
-            return self.scenario
-        fleet, convergence = self.scenario.devices, self.scenario.convergence
-        columns = {key: getattr(fleet, key)[mask] for key in COLUMNS}
-        columns["weight"] = columns["weight"] / columns["weight"].sum()
-        names = tuple(name for name, kept in zip(fleet.names, mask.tolist(), strict=True) if kept)
-        given = convergence.finetune_variance
-        if isinstance(given, tuple):
-            convergence = convergence.model_copy(update={"finetune_variance": tuple(np.asarray(given)[mask].tolist())})
-        devices = Fleet(**columns, given_names=names, defaults=fleet.defaults)
-        return self.scenario.replace(devices=devices, convergence=convergence)
+        return subscenario(self.scenario, mask)

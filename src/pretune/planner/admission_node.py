@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from pretune.physics.types import Floats
 from pretune.planner.admission_fleet import Mask
+from pretune.planner.admission_record import Record
 from pretune.planner.kernels.admission import FREE, IN, OUT, Cell, Offer, Part, prove
 from pretune.planner.kernels.priced import Region, most_server_batch
 from pretune.planner.kernels.rounds import TRAJECTORY
@@ -39,6 +41,7 @@ class Node:
     """The like, for the middle of the node it was cut from."""
     likely: Mask
     """Who is in at the relaxation of the node it was cut from."""
+    record: Record
 
     @property
     def cell(self) -> Cell:
@@ -116,7 +119,13 @@ def by_device(node: Node, critical: int, alpha: Floats) -> list[Node]:
         state = node.state.copy()
         state[k] = decided
         parts.append(replace(node, state=state))
-    return parts
+    return recorded(node, ["d", k], parts)
+
+
+def recorded(node: Node, entry: list[Any], parts: list[Node]) -> list[Node]:
+    """The parts that a node is cut into, with records of their own."""
+    records = node.record.cut(entry, len(parts))
+    return [replace(part, record=record) for part, record in zip(parts, records, strict=True)]
 
 
 def halves(kind: str, node: Node, levels: Floats) -> list[Node]:
@@ -125,10 +134,10 @@ def halves(kind: str, node: Node, levels: Floats) -> list[Node]:
     if kind == "reach":
         middle = float(np.sqrt(levels[first] * levels[last]))
         at = int(np.clip(np.searchsorted(levels, middle), first + 1, last))
-        return [replace(node, reach=(first, at - 1)), replace(node, reach=(at, last))]
+        return recorded(node, ["r", at - 1], [replace(node, reach=(first, at - 1)), replace(node, reach=(at, last))])
     if kind == "w":
         middle = math.sqrt(w1 * w2)
-        return [replace(node, weights=(w1, middle)), replace(node, weights=(middle, w2))]
+        return recorded(node, ["w", middle], [replace(node, weights=(w1, middle)), replace(node, weights=(middle, w2))])
     if kind == "s":
         middle = math.sqrt(region.s1 * region.s2)
         parts = (region._replace(s2=middle), region._replace(s1=middle))
@@ -138,7 +147,8 @@ def halves(kind: str, node: Node, levels: Floats) -> list[Node]:
     else:
         middle = between(region.n1, region.n2)
         parts = (region._replace(n2=middle), region._replace(n1=middle + 1.0))
-    return [replace(node, region=part) for part in parts]
+    at = middle if kind == "s" else int(middle)
+    return recorded(node, [kind, at], [replace(node, region=part) for part in parts])
 
 
 def between(a: float, b: float) -> float:

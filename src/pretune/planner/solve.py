@@ -229,9 +229,9 @@ def _certificate(
     share_hz = share_of(scenario)
     certificate: dict[str, Any] = {"tolerance": tolerance}
     system = system_of(scenario)
-    first = _entry(own, (m, n, 0.0), share_hz)
+    first = entry_of(own, (m, n, 0.0), share_hz)
     if len(scenario.devices) <= MOST_CERTIFIED:
-        entries = [first, *(_entry(search.pool[i], search.homes[i], share_hz) for i in sorted(search.used))]
+        entries = [first, *(entry_of(search.pool[i], search.homes[i], share_hz) for i in sorted(search.used))]
         if search.cut_spans or len(entries) > _FEW:
             # many sets were tried on the way; ask the proof which of them it takes
             sets = [priced(system, entry) for entry in entries]
@@ -247,7 +247,7 @@ def share_of(scenario: Scenario) -> float:
     return float(scenario.devices.bandwidth_hz[0])
 
 
-def _entry(prices: Prices, home: tuple[float, float, float] | None = None, share_hz: float = 1.0) -> dict[str, Any]:
+def entry_of(prices: Prices, home: tuple[float, float, float] | None = None, share_hz: float = 1.0) -> dict[str, Any]:
     """A price set as the plan file holds it, rounded to twelve digits: any prices prove something."""
     omega = prices.delay / prices.energy if prices.energy > 0.0 else 0.0
     entry: dict[str, Any] = {"energy": _short(prices.energy), "omega": _short(omega)}
@@ -278,9 +278,9 @@ def _infeasible(scenario: Scenario, problem: Problem) -> Plan:
         point = new_point(len(scenario.devices))
         status = solve_fixed(problem, one_sample(problem), m, n, 0.0, 0.0, point)
         if status == ENERGY_SHORT:
-            certificate[name] = _entry(point_prices(problem, point, 1.0), None, share_of(scenario))
+            certificate[name] = entry_of(point_prices(problem, point, 1.0), None, share_of(scenario))
         elif (prices := shortage_prices(problem, (int(m), int(n)), 1.0)) is not None:
-            certificate[name] = _entry(prices, None, share_of(scenario))
+            certificate[name] = entry_of(prices, None, share_of(scenario))
     return _seal(
         Plan(
             status=Status.INFEASIBLE,

@@ -14,7 +14,7 @@ from typing import Any
 from pretune.certify import limits_of, sentence, totals, value_of
 from pretune.figures import system_of
 from pretune.planner.problem import build
-from pretune.planner.solve import MOST_CERTIFIED, TOLERANCE, _entry, _own_prices, share_of
+from pretune.planner.solve import MOST_CERTIFIED, TOLERANCE, entry_of, _own_prices, share_of
 from pretune.plans import FinetuneStage, Plan, PretrainStage, Status
 from pretune.price_sets import multipliers_of, priced
 from pretune.scenario import Scenario
@@ -69,7 +69,7 @@ def written(task: Task, pretrain: PretrainStage, finetune: FinetuneStage, *, lat
     problem, _ = build(scenario)
     rounds = (pretrain.rounds, finetune.rounds)
     m, n = map(float, rounds)
-    entry = _entry(_own_prices(problem, rounds), (m, n, 0.0), share_of(scenario))
+    entry = entry_of(_own_prices(problem, rounds), (m, n, 0.0), share_of(scenario))
     certificate: dict[str, Any] = {"tolerance": task.tolerance}
     known = joint.certificate or {}
     if len(scenario.devices) <= MOST_CERTIFIED and known.get("prices"):

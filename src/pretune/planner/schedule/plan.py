@@ -114,9 +114,9 @@ def _certificate(
     weight = coefficients(problem.criterion, *map(float, best.rounds))[0]
     certificate: dict[str, Any] = {"tolerance": tolerance}
     system = system_of(scenario)
-    first = _entry(own, (float(best.rounds[0]), float(best.rounds[1])))
+    first = entry_of(own, (float(best.rounds[0]), float(best.rounds[1])))
     if len(scenario.devices) * scenario.schedule <= MOST_CERTIFIED:
-        entries = [first, *(_entry(search.pool[i], search.homes[i]) for i in sorted(search.used))]
+        entries = [first, *(entry_of(search.pool[i], search.homes[i]) for i in sorted(search.used))]
         sets = [priced_segments(system, entry) for entry in entries]
         whole, needed = cover(system, sets, lower - 0.5 * SAME * abs(lower), False)
         if whole:
@@ -125,7 +125,7 @@ def _certificate(
     return certificate, {"energy_j": -exact.energy / weight, "delay_s": -exact.delay / weight}
 
 
-def _entry(prices: SegmentPrices, home: tuple[float, float]) -> dict[str, Any]:
+def entry_of(prices: SegmentPrices, home: tuple[float, float]) -> dict[str, Any]:
     """A price set as the plan file holds it, rounded to twelve digits: any prices prove something."""
     omega = prices.delay / prices.energy if prices.energy > 0.0 else 0.0
     entry: dict[str, Any] = {"energy": _short(prices.energy), "omega": _short(omega)}
