@@ -67,8 +67,7 @@ def admission_from_dict(tree: object) -> Admitted:
         fleet_sha256=reader.take("fleet_sha256", str),
         certificate=reader.take("certificate", dict) if reader.tree.get("certificate") is not None else None,
     )
-    for key in ("certificate", "whole_objective", "subsets", "bound_provable_from_file", "scenario_sha256"):
-        reader.left.discard(key)
+    reader.left -= {"certificate", "whole_objective", "bound_provable_from_file", "scenario_sha256"}
     reader.done()
     return found
 
@@ -196,7 +195,7 @@ def _check_bound(admitted: Admitted, scenario: Scenario, weight: float) -> bool:
     for mask in found.alone:
         who = mask.nonzero()[0].tolist()
         own = listed.get(tuple(who))
-        if own is None or not holds_alone(scenario, mask, own, claim):
+        if own is None or not holds_alone(scenario, mask, own, claim)[0]:
             raise CheckFailed(f"admission.certificate.subsets: do not prove {claim!r} of the devices {who}")
     if not holds_without_finetuning(scenario, certificate, claim):
         raise CheckFailed(f"admission.certificate.pretrain: does not prove {claim!r} without fine-tuning")

@@ -41,8 +41,8 @@ def over_subsets(roster: Roster, certificate: Mapping[str, Any]) -> Subsets:
     return Subsets(least=least, alone=[np.frombuffer(mask, dtype=np.bool_) for mask in masks])
 
 
-def holds_alone(scenario: Scenario, mask: Mask, listed: Mapping[str, Any], claim: float) -> bool:
-    """Whether a subset's own price sets bound all its rounds at the claim or above.
+def holds_alone(scenario: Scenario, mask: Mask, listed: Mapping[str, Any], claim: float) -> tuple[bool, list[int]]:
+    """Whether a subset's own price sets bound all its rounds at the claim or above, and which of them that took.
 
     Raises:
         InputError: the price sets can't be read.
@@ -52,9 +52,7 @@ def holds_alone(scenario: Scenario, mask: Mask, listed: Mapping[str, Any], claim
     spans = listed.get("spans", False)
     if not sets or not isinstance(spans, bool):
         raise InputError(f"{WHERE}.subsets: each should hold price sets, and spans true or false")
-    return cover(system, sets, claim - SAME * abs(claim), False)[0] or (
-        spans and cover(system, sets, claim - SAME * abs(claim), True)[0]
-    )
+    return cover(system, sets, claim - SAME * abs(claim), spans)
 
 
 def holds_without_finetuning(scenario: Scenario, certificate: Mapping[str, Any], claim: float) -> bool:

@@ -22,6 +22,14 @@ def admit_command(
             help="Write their scenario here; by default, with -o plan.json, beside it as plan.scenario.json.",
         ),
     ] = None,
+    proof_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--admission-out",
+            metavar="FILE.json",
+            help="Write the admission with its proof here; by default, with -o plan.json, as plan.admission.json.",
+        ),
+    ] = None,
     min_weight: Annotated[
         float, typer.Option("--min-weight", metavar="SHARE", help="Keep at least this share of the original weight.")
     ] = 0.0,
@@ -50,6 +58,7 @@ def admit_command(
             scenario=scenario,
             out=out,
             scenario_out=scenario_out,
+            proof_out=proof_out,
             min_weight=min_weight,
             as_json=as_json,
             quiet=quiet,

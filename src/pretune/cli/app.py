@@ -99,7 +99,10 @@ def plan(
 
 @app.command()
 def check(plan: PlanFile, scenario: ScenarioFile, as_json: AsJson = False, quiet: Quiet = False) -> int:
-    """Recompute every constraint and the certificate of a plan without the solver; exit 0 only if all hold."""
+    """Recompute every constraint and the certificate of a plan without the solver; exit 0 only if all hold.
+
+    PLAN may also be an admission's file, with the scenario of the whole fleet: then the bound over all subsets too.
+    """
     from pretune.cli.planning import check_command
 
     return check_command(plan, scenario, as_json=as_json, quiet=quiet)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pretune.cli.guard import complain
 from pretune.errors import CheckFailed, InputError
-from pretune.plans import Plan, Status, load_plan
+from pretune.plans import Plan, Status, plan_from_dict
 from pretune.scenario import Scenario, load_scenario
 
 _EXIT = {Status.OPTIMAL: 0, Status.FEASIBLE: 0, Status.INFEASIBLE: 3}
@@ -100,12 +100,15 @@ def save(plan: Plan, out: Path) -> None:
 
 
 def check_command(plan_path: Path, scenario_path: Path, *, as_json: bool, quiet: bool) -> int:
-    """Check a plan against its scenario; every claim that fails is a line on standard error."""
+    """Check a plan, or an admission, against its scenario; every claim that fails is a line on standard error."""
+    from pretune.admitting.check import admission_from_dict, check_admission, is_admission, load_tree
     from pretune.certify import check
 
-    plan, scenario = load_plan(plan_path), load_scenario(scenario_path)
+    tree, scenario = load_tree(plan_path), load_scenario(scenario_path)
+    admitted = admission_from_dict(tree) if is_admission(tree) else None
+    plan = plan_from_dict(tree) if admitted is None else admitted.plan
     try:
-        checked = check(plan, scenario)
+        checked = check(plan, scenario) if admitted is None else check_admission(admitted, scenario)
     except CheckFailed as failed:
         if as_json:
             print(json.dumps({"holds": False, "lower_bound_proven": False, "problems": list(failed.problems)}))
@@ -115,5 +118,5 @@ def check_command(plan_path: Path, scenario_path: Path, *, as_json: bool, quiet:
     elif not quiet:
         from pretune.cli.show_plan import show_check
 
-        show_check(plan, checked)
+        show_check(plan, checked, None if admitted is None else admitted.lower_bound)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -29,6 +30,7 @@ class Wanted:
     scenario: Path
     out: Path | None
     scenario_out: Path | None
+    proof_out: Path | None
     min_weight: float
     as_json: bool
     quiet: bool
@@ -38,18 +40,23 @@ class Wanted:
 
 
 def run_admit(wanted: Wanted) -> int:
-    """Admit, write the plan and its scenario, show them."""
+    """Admit, write the plan, its scenario and the admission with its proof, show them."""
     check_options(wanted.tolerance, wanted.time_limit)
     if not 0.0 <= wanted.min_weight <= 1.0:
         raise InputError.field("--min-weight", wanted.min_weight, "a share from 0 to 1")
-    beside = wanted.scenario_out
-    if beside is None and wanted.out is not None:
-        beside = wanted.out.with_name(wanted.out.stem + ".scenario.json")
-    if beside is not None and beside.suffix != ".json":
-        raise InputError.field("--scenario-out", str(beside), "the name of a file that ends in .json")
-    if beside is not None and wanted.out is not None and beside == wanted.out:
-        raise InputError.field("--scenario-out", str(beside), "another file than the plan's")
-    for path in (wanted.out, beside):
+    beside, proof = wanted.scenario_out, wanted.proof_out
+    if wanted.out is not None:
+        beside = beside or wanted.out.with_name(wanted.out.stem + ".scenario.json")
+        proof = proof or wanted.out.with_name(wanted.out.stem + ".admission.json")
+    for option, path, others in (
+        ("--scenario-out", beside, (wanted.out,)),
+        ("--admission-out", proof, (wanted.out, beside)),
+    ):
+        if path is not None and path.suffix != ".json":
+            raise InputError.field(option, str(path), "the name of a file that ends in .json")
+        if path is not None and path in others:
+            raise InputError.field(option, str(path), "another file than the plan's or its scenario's")
+    for path in (wanted.out, beside, proof):
         if path is not None:
             refuse_existing(path, force=wanted.force)
     scenario = load_scenario(wanted.scenario)
@@ -63,12 +70,14 @@ def run_admit(wanted: Wanted) -> int:
     if wanted.out is not None:
         save(found.plan, wanted.out)
     if beside is not None:
-        _save_scenario(found.scenario, beside)
+        _save_tree(found.scenario.to_dict(), beside)
+    if proof is not None:
+        _save_tree(found.to_dict(), proof)
     if wanted.as_json:
-        print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
+        print(json_text(found.to_dict()))
     elif not wanted.quiet:
         _show(scenario, found)
-        for label, path in (("Plan", wanted.out), ("Scenario", beside)):
+        for label, path in (("Plan", wanted.out), ("Scenario", beside), ("Admission", proof)):
             if path is not None:
                 print(f"{label}: {path}")
     if found.status is Status.INFEASIBLE:
@@ -80,9 +89,25 @@ def run_admit(wanted: Wanted) -> int:
     return 0
 
 
-def _save_scenario(scenario: Scenario, path: Path) -> None:
+def json_text(tree: dict[str, Any]) -> str:
+    """A tree as JSON, its keys a line each; the entries of a certificate's lists take a line together."""
+    certificate = tree.pop("certificate", None)
+    if certificate is None:
+        return json.dumps(tree, indent=1, allow_nan=False)
+    lines = []
+    for key, value in certificate.items():
+        if isinstance(value, list) and value:
+            rows = ",\n".join("   " + json.dumps(row, allow_nan=False, separators=(",", ":")) for row in value)
+            lines.append(f'  "{key}": [\n{rows}\n  ]')
+        else:
+            lines.append(f'  "{key}": {json.dumps(value, allow_nan=False)}')
+    head = json.dumps(tree, indent=1, allow_nan=False).removesuffix("\n}")
+    return head + ',\n "certificate": {\n' + ",\n".join(lines) + "\n }\n}"
+
+
+def _save_tree(tree: dict[str, Any], path: Path) -> None:
     try:
-        path.write_text(json.dumps(scenario.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(json_text(tree) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: can't be written ({error.strerror})") from None
 
@@ -107,7 +132,7 @@ def _show(scenario: Scenario, found: Admission) -> None:
     out.print(
         Text(
             f"Gap over all subsets: {gap(found.relative_gap)} ({found.status.value}); "
-            "this bound is not re-provable from the file.",
+            + ("the admission's file proves this bound." if found.certificate else "no file proves this bound again."),
             style="dim",
         )
     )

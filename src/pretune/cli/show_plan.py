@@ -41,8 +41,8 @@ def show_plan(plan: Plan, scenario: Scenario) -> None:
         out.print(part)
 
 
-def show_check(plan: Plan, checked: Checked) -> None:
-    """Print what `pretune check` verified."""
+def show_check(plan: Plan, checked: Checked, over_subsets: float | None = None) -> None:
+    """Print what `pretune check` verified; `over_subsets`: the lower bound of an admission."""
     out = console()
     if not plan.status.has_plan:
         out.print(Text("It holds that nothing fits the budgets.", style="bold green"))
@@ -55,7 +55,10 @@ def show_check(plan: Plan, checked: Checked) -> None:
             table.add_row(limit.name.capitalize(), amounts)
     again = "proven again, without the solver" if checked.lower_bound_proven else "as claimed, not proven again"
     table.add_row("Objective", significant(checked.objective, 7))
-    table.add_row("Lower bound", f"{significant(plan.lower_bound, 7)} ({again})")
+    if over_subsets is None:
+        table.add_row("Lower bound", f"{significant(plan.lower_bound, 7)} ({again})")
+    else:
+        table.add_row("Lower bound over all subsets", f"{significant(over_subsets, 7)} ({again})")
     table.add_row("Binding", Text(sentences.binding(checked.constraints)))
     out.print(table)
 
