@@ -34,13 +34,13 @@ HOW: dict[str, Any] = {"idle_power": False, "batteries": True, "stages": "both",
 
 @pytest.fixture(scope="module")
 def scenario() -> Scenario:
-    return draw(3, count=8, access="fdma", criterion="final", **HOW).scenario
+    return draw(10, count=5, access="fdma", criterion="trajectory", **HOW).scenario
 
 
 @pytest.fixture(scope="module")
 def written(scenario: Scenario) -> Tree:
     """An admission's file, with subsets that are proven by themselves."""
-    found = pretune.admit(scenario, tolerance=3e-3)
+    found = pretune.admit(scenario, tolerance=1e-2)
     tree: Tree = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert tree["certificate"]["subsets"]
     assert {entry[0] for entry in tree["certificate"]["tree"]} >= {"p", "x", "f", "e"}
@@ -144,7 +144,7 @@ def test_every_leaf_is_needed(written: Tree, scenario: Scenario) -> None:
     assert len(leaves) > 5
     for i in leaves:
         tree = [entry for j, entry in enumerate(certificate["tree"]) if j != i]
-        with pytest.raises(InputError, match="admission.certificate.tree"):
+        with pytest.raises(InputError, match=r"admission\.certificate\.tree"):
             over_subsets(roster, certificate | {"tree": tree})
 
 
@@ -224,7 +224,7 @@ def test_prices_of_other_devices_are_refused(scenario: Scenario) -> None:
     assert len(offers_of(roster, [entry])) == 1
     for bad, said in (
         ({"devices": [0, 0]}, "different devices"),
-        ({"devices": [0, 8]}, "different devices"),
+        ({"devices": [0, 99]}, "different devices"),
         ({"devices": [0]}, "one length"),
         ({"shares": [0.1, math.nan]}, "finite numbers"),
         ({"shares": "much"}, "finite numbers"),

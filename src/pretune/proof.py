@@ -47,8 +47,8 @@ def cover(
     """Whether the prices bound all rounds at `claim` or above, and which of them that took.
 
     Cuts what no prices bound in two, again and again; each box asks the price sets whose homes are nearest, and a box
-    that can't be cut asks all. `cut_spans`: whether the proof needs the spans of a fine-tuning round cut as well. `most`:
-    the most rounds of either stage, by default all that the delay allows.
+    that can't be cut asks all. `cut_spans`: whether the proof needs the spans of a fine-tuning round cut as well.
+    `most`: the most rounds of either stage, by default all that the delay allows.
     """
     most_m, most_n = most_rounds(system) if most is None else most
     s1, s2 = _length_range(system) if cut_spans else (0.0, math.inf)

@@ -31,9 +31,7 @@ _STRIP = 1.15
 """Ratio of the ends of a strip of pre-training rounds (criterion `final`)."""
 
 
-def prove(
-    roster: Roster, part: Part, offer: Offer, inside: Sequence[int] = (), outside: Sequence[int] = ()
-) -> Floats:
+def prove(roster: Roster, part: Part, offer: Offer, inside: Sequence[int] = (), outside: Sequence[int] = ()) -> Floats:
     """The bound over a part, then over it with each device of `inside` in, then with each of `outside` out."""
     system, who = roster.system, part.who
     (n1, n2), (w1, w2) = part.node.n, part.node.weight

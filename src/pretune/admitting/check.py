@@ -166,7 +166,8 @@ def _check_gap(admitted: Admitted, problems: list[str]) -> None:
     gap = (objective - lower) / objective if objective > 0.0 else 0.0
     if not abs(admitted.relative_gap - gap) <= 1e-12:
         problems.append(
-            f"admission.relative_gap: claims {admitted.relative_gap!r}, (objective - lower_bound) / objective is {gap!r}"
+            f"admission.relative_gap: claims {admitted.relative_gap!r}, "
+            f"(objective - lower_bound) / objective is {gap!r}"
         )
     if admitted.certificate is None:
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,9 +175,12 @@ def halves(node: Node, side: str, at: float) -> tuple[Node | None, Node | None]:
     name = {"m": "m", "n": "n", "s": "span", "w": "weight", "r": "reach"}[side]
     low, high = getattr(node, name)
     step = 0 if side in "sw" else 1
-    lower = (low, min(at, high)) if at >= low else None
-    upper = (max(at + step, low), high) if at + step <= high else None
-    return tuple(None if part is None else replace(node, **{name: part}) for part in (lower, upper))  # type: ignore[return-value]
+    lower: dict[str, Any] = {name: (low, min(at, high))}
+    upper: dict[str, Any] = {name: (max(at + step, low), high)}
+    return (
+        replace(node, **lower) if at >= low else None,
+        replace(node, **upper) if at + step <= high else None,
+    )
 
 
 def _with(node: Node, k: int, decided: int) -> Node | None:

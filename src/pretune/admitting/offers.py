@@ -62,7 +62,9 @@ def offers_of(roster: Roster, entries: Sequence[Any]) -> list[Offer]:
     energy, omega = (np.repeat([getattr(entry, key) for entry in read], sizes) for key in ("energy", "omega"))
     shares, ratios = (np.concatenate([getattr(entry, key) for entry in read]) for key in ("shares", "ratios"))
     own = shares / ratios
-    samples = sample_cost(own, system.cycles[who], fleet.capacitance[who], fleet.max_clock_hz[who], fleet.static_power_w[who])
+    samples = sample_cost(
+        own, system.cycles[who], fleet.capacitance[who], fleet.max_clock_hz[who], fleet.static_power_w[who]
+    )
     paid = (omega / ratios if system.tdma else own) + fleet.circuit_power_w[who]
     uploads = upload_cost(paid, system.noise[who], system.span[who], system.exponent_max[who])
     limited = ratios > 1.0

@@ -100,9 +100,10 @@ def _read(entry: Any, count: int, sets: int, where: str) -> tuple[str, list[Any]
         return kind, arguments
     if kind in ("e", "f") and not arguments:
         return kind, arguments
-    if kind == "x" and len(arguments) == 3 and _whole(arguments[:1], sets):
-        if all(isinstance(listed, list) and _whole(listed, count) for listed in arguments[1:]):
-            return kind, arguments
+    sides = arguments[1:]
+    named = len(sides) == 2 and all(isinstance(side, list) and _whole(side, count) for side in sides)
+    if kind == "x" and named and _whole(arguments[:1], sets):
+        return kind, arguments
     raise wrong
 
 

@@ -288,9 +288,7 @@ class SubsetSearch:
 
     # ------------------------------------------------------------------ prices
 
-    def _priced(
-        self, node: Node, part: Part, who: NDArray[np.intp], prices: Bid, middle: bool
-    ) -> Study:
+    def _priced(self, node: Node, part: Part, who: NDArray[np.intp], prices: Bid, middle: bool) -> Study:
         """What prices prove of a part: the worth of both budgets, and joules per second.
 
         `middle`: a device that is likely to be in pays the share of the span's middle; else all pay that of its end.

@@ -147,8 +147,9 @@ def halves(kind: str, node: Node, levels: Floats) -> list[Node]:
     else:
         middle = between(region.n1, region.n2)
         parts = (region._replace(n2=middle), region._replace(n1=middle + 1.0))
-    at = middle if kind == "s" else int(middle)
-    return recorded(node, [kind, at], [replace(node, region=part) for part in parts])
+    return recorded(
+        node, [kind, middle if kind == "s" else int(middle)], [replace(node, region=part) for part in parts]
+    )
 
 
 def between(a: float, b: float) -> float:

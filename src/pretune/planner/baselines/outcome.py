@@ -14,7 +14,7 @@ from typing import Any
 from pretune.certify import limits_of, sentence, totals, value_of
 from pretune.figures import system_of
 from pretune.planner.problem import build
-from pretune.planner.solve import MOST_CERTIFIED, TOLERANCE, entry_of, _own_prices, share_of
+from pretune.planner.solve import MOST_CERTIFIED, TOLERANCE, _own_prices, entry_of, share_of
 from pretune.plans import FinetuneStage, Plan, PretrainStage, Status
 from pretune.price_sets import multipliers_of, priced
 from pretune.scenario import Scenario
