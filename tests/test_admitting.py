@@ -21,7 +21,7 @@ from draws import draw
 import pretune
 from pretune.admitting.check import admission_from_dict, check_admission
 from pretune.admitting.offers import offers_of
-from pretune.admitting.proof import holds_without_finetuning, over_subsets
+from pretune.admitting.proof import FREE_PRICES, holds_without_finetuning, over_subsets
 from pretune.admitting.roster import roster_of, subscenario
 from pretune.cli import main
 from pretune.errors import CheckFailed, InputError, PlanMismatch
@@ -34,7 +34,7 @@ HOW: dict[str, Any] = {"idle_power": False, "batteries": True, "stages": "both",
 
 @pytest.fixture(scope="module")
 def scenario() -> Scenario:
-    return draw(10, count=5, access="fdma", criterion="trajectory", **HOW).scenario
+    return draw(3, count=8, access="fdma", criterion="final", **HOW).scenario
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +88,7 @@ def _prices(key: str, factor: float) -> Callable[[Tree], None]:
 
 
 def _other(tree: Tree) -> None:
-    tree["admitted"], tree["dropped"] = (
-        [tree["admitted"][0], *(row["name"] for row in tree["dropped"])],
-        [{"name": name} for name in tree["admitted"][1:]],
-    )
+    tree["admitted"][0], tree["dropped"][0]["name"] = tree["dropped"][0]["name"], tree["admitted"][0]
 
 
 CHANGES: dict[str, tuple[Callable[[Tree], Any], str]] = {
@@ -102,13 +99,13 @@ CHANGES: dict[str, tuple[Callable[[Tree], Any], str]] = {
     "no tree": (lambda tree: tree["certificate"].update(tree=[]), "a leaf is missing"),
     "all in one empty leaf": (lambda tree: tree["certificate"].update(tree=[["e"]]), "is not empty"),
     "all in one subset": (lambda tree: tree["certificate"].update(tree=[["f"]]), "more than one subset"),
-    "energy dearer": (_prices("energy", 1.1), "the certificate's leaves prove"),
+    "energy dearer": (_prices("energy", 3.0), "the certificate's leaves prove"),
     "time dearer": (_prices("omega", 10.0), "the certificate's leaves prove"),
-    "shares higher": (_prices("shares", 1.1), "the certificate's leaves prove"),
+    "shares higher": (_prices("shares", 3.0), "the certificate's leaves prove"),
     "negative shares": (_prices("shares", -1.0), "must not be negative"),
     "a subset without its proof": (lambda tree: tree["certificate"]["subsets"].pop(), "subsets: do not prove"),
     "a subset with weaker prices": (
-        lambda tree: [entry.update(energy=0.0) for entry in tree["certificate"]["subsets"][0]["prices"]],
+        lambda tree: [entry.update(prices=[FREE_PRICES]) for entry in tree["certificate"]["subsets"]],
         "subsets: do not prove",
     ),
     "another kind of entry": (lambda tree: tree["certificate"]["tree"].insert(0, ["z", 1]), "an entry of the tree"),
@@ -121,7 +118,8 @@ CHANGES: dict[str, tuple[Callable[[Tree], Any], str]] = {
     "a higher least weight": (lambda tree: tree["certificate"].update(min_weight=1.0), "below the least weight"),
     "a gap of its own": (lambda tree: tree.update(relative_gap=0.0), "relative_gap"),
     "optimal at any gap": (lambda tree: tree["certificate"].update(tolerance=1e-9), "status"),
-    "other devices": (_other, "admission.admitted"),
+    "other devices": (_other, "plan.scenario_sha256"),
+    "a device that is nowhere": (lambda tree: tree["dropped"].pop(), "each once"),
     "an unknown key": (lambda tree: tree["certificate"].update(more=1), "not a key"),
     "another objective": (lambda tree: tree["plan"].update(objective=tree["objective"] * 0.5), "plan.objective"),
 }
@@ -141,7 +139,7 @@ def test_every_leaf_is_needed(written: Tree, scenario: Scenario) -> None:
     certificate = written["certificate"]
     roster = roster_of(scenario, certificate["min_weight"])
     leaves = [i for i, entry in enumerate(certificate["tree"]) if entry[0] in "pfe"]
-    assert len(leaves) > 5
+    assert len(leaves) > 20
     for i in leaves:
         tree = [entry for j, entry in enumerate(certificate["tree"]) if j != i]
         with pytest.raises(InputError, match=r"admission\.certificate\.tree"):
@@ -164,7 +162,8 @@ def test_plans_that_only_pretrain_are_bounded_too() -> None:
 
 def test_another_fleet_is_refused(written: Tree, scenario: Scenario, tmp_path: Path) -> None:
     other = scenario.to_dict()
-    other["devices"][0]["gain"] *= 2.0
+    at = scenario.devices.names.index(written["admitted"][0])
+    other["devices"][at]["gain"] *= 2.0
     changed = Scenario(**{key: value for key, value in other.items() if value is not None})
     with pytest.raises(PlanMismatch, match="fleet_sha256"):
         checked(written, changed)
