@@ -220,7 +220,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert main([*words, "--force", "--json"]) == 0
     tree = json.loads(capsys.readouterr().out)
     assert tree["plan"]["objective"] == load_plan(target).objective
-    assert tree["bound_provable_from_file"] is False
+    assert tree["bound_provable_from_file"] is True
     assert {device["limited_by"] for device in tree["dropped"]} <= {"airtime", "clock", "battery", "worth"}
 
 
