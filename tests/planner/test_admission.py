@@ -162,6 +162,16 @@ def test_large_fleets_have_a_small_gap(criterion: str, access: str) -> None:
         assert pretune.check(found.plan, found.scenario)
 
 
+def test_batteries_leave_a_small_gap_too() -> None:
+    """A fleet on which devices that can hardly pay their rounds once left 23 %."""
+    how: dict[str, Any] = {"idle_power": False, "batteries": True, "stages": "both", "energy": "tight"}
+    scenario = draw(3, count=30, access="fdma", criterion="trajectory", **how).scenario
+    found = pretune.admit(scenario, tolerance=1e-2)
+    assert found.status is pretune.Status.OPTIMAL
+    assert found.relative_gap <= 1e-2
+    assert found.certificate is not None
+
+
 def test_a_hopeless_device_is_left_out() -> None:
     scenario = odd(
         "a hopeless device", 8, count=4, criterion="final", access="fdma", stages="finetune", batteries=False
