@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from pretune.errors import Infeasible, InputError
+from pretune.planner.admission_alone import shortages
 from pretune.planner.admission_bound import SubsetSearch
-from pretune.planner.admission_candidates import Candidates, shortages
+from pretune.planner.admission_candidates import Candidates
 from pretune.planner.admission_certificate import certify
 from pretune.planner.admission_fleet import Choice, Mask
 from pretune.planner.admission_reasons import Dropped, reasons

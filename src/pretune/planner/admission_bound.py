@@ -17,12 +17,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.planner.admission_candidates import Alone, Candidates, planned_bound
+from pretune.planner.admission_alone import Alone, planned_bound
+from pretune.planner.admission_candidates import Candidates
 from pretune.planner.admission_fleet import Choice, Mask
 from pretune.planner.admission_node import (
     DEVICES,
     Bid,
     Node,
+    Study,
     by_device,
     halves,
     losses_of,
@@ -34,7 +36,7 @@ from pretune.planner.admission_node import (
     widest,
 )
 from pretune.planner.admission_record import Record
-from pretune.planner.kernels.admission import FREE, IN, OUT, Offer, Part, offered, prove, relaxed, subset_batches
+from pretune.planner.kernels.admission import FREE, IN, OUT, Part, offered, prove, relaxed, subset_batches
 from pretune.planner.kernels.priced import Region
 from pretune.planner.kernels.rounds import TRAJECTORY
 from pretune.planner.problem import Devices
@@ -58,15 +60,6 @@ _LEAF = 5
 MOST_NODES = 5_000
 MOST_WORK = 300_000
 """Nodes to study, and nodes times devices: what ends a search that no tolerance ends."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """What some prices prove of a node: the prices are as `Node.prices`."""
-
-    bound: float
-    offer: Offer
-    prices: Bid
 
 
 @dataclass
@@ -280,7 +273,7 @@ class SubsetSearch:
             return
         self._planned.add(key)
         self.nodes += _LEAF
-        found = planned_bound(self.choice.subset(mask), self.tolerance, self.deadline, self.candidates)
+        found = planned_bound(self.choice.subset(mask), self.tolerance, self.deadline, self.candidates.decision)
         self.floor = min(self.floor, found.bound)
         self.late = self.late or found.late
         self.alone[key] = found
@@ -347,11 +340,8 @@ class SubsetSearch:
                 (worth, omega, most * step**2),
             )
             prices = around[way]
-            if (
-                low <= prices[0] <= high
-                and self.omegas[0] <= prices[1] <= self.omegas[1]
-                and 1e-6 <= prices[2] <= _MOST_WORTH
-            ):
+            sane = low <= prices[0] <= high and self.omegas[0] <= prices[1] <= self.omegas[1]
+            if sane and 1e-6 <= prices[2] <= _MOST_WORTH:
                 trial, trials = self._priced(node, part, who, prices, middle), trials - 1
                 if trial.bound > best.bound:
                     best, failed, step = trial, 0, min(step * 1.3, 8.0)

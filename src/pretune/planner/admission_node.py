@@ -49,6 +49,15 @@ class Node:
         return Cell(self.region.s1, self.region.s2, *self.weights)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What some prices prove of a node: the prices are as `Node.prices`."""
+
+    bound: float
+    offer: Offer
+    prices: Bid
+
+
 def scalable(part: Part) -> bool:
     """Whether the right prices bound all rounds alike: trajectory, and no battery that has to last for them."""
     return bool(part.problem.criterion[0] == TRAJECTORY and np.all(np.isinf(part.problem.devices.battery)))
