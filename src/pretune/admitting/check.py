@@ -139,6 +139,8 @@ def _refuse_kinds(scenario: Scenario) -> None:
         raise CheckFailed("admission: speaks of no robust, calibrated or scheduled scenario")
     if radio.uplink_bandwidth_hz is not None:
         raise CheckFailed("admission: speaks of no scenario with a shared band")
+    if scenario.privacy is not None:
+        raise CheckFailed("admission: speaks of no scenario with a privacy section")
 
 
 def _mask(admitted: Admitted, scenario: Scenario) -> Mask:
