@@ -108,10 +108,15 @@ class Replica:
         self.rank, self.ranks = self.engine.process_index, self.engine.num_processes
 
     def exchange(self, tensors: list[Tensor]) -> None:
-        """Rank 0's values to all ranks, in place."""
+        """Rank 0's values to all ranks, in place: one message for all tensors of a kind."""
         from accelerate.utils import broadcast
 
-        broadcast(tensors, from_process=0)
+        for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
+            some = [tensor for tensor in tensors if tensor.dtype == kind]
+            flat = torch.cat([tensor.reshape(-1) for tensor in some])
+            broadcast(flat, from_process=0)
+            for tensor, part in zip(some, torch.split(flat, [tensor.numel() for tensor in some]), strict=True):
+                tensor.copy_(part.view_as(tensor))
 
     def order(self, stage: int, round_: int) -> tuple[int, int]:
         """What rank 0 says is next: a stage and a round of it."""
