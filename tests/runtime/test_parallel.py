@@ -16,11 +16,34 @@ from pretune.runtime.run import run
 pytest.importorskip("accelerate", reason="needs the extra `parallel`")
 
 
+TASK = """
+import numpy as np, torch
+from torch import nn
+from pretune.runtime.models import draw_weights
+from pretune.runtime.task import Samples, Task
+
+def make_task():
+    generator = torch.Generator().manual_seed(0)
+    def samples(n):
+        x = torch.randn(n, 64, generator=generator)
+        return Samples(x=x, y=x[:, :10].argmax(dim=1))
+    def model(generator):
+        made = nn.Sequential(nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, 10))
+        draw_weights(made, generator)
+        return made
+    ends = np.cumsum([120, 90, 60, 30])
+    parts = tuple(np.arange(end - size, end) for end, size in zip(ends, [120, 90, 60, 30]))
+    return Task(name="own", model=model, general=samples(600), train=samples(300), test=samples(100), parts=parts)
+"""
+"""A task in a file of its own: the other process has to find and load it, and nothing else."""
+
+
 def test_two_processes_give_the_model_of_one_though_one_is_killed(tmp_path, monkeypatch):
     """The other process is killed in round 8; the run says so, goes on from its checkpoint and ends as one would."""
-    scenario = small_scenario()
+    (tmp_path / "task.py").write_text(TASK, encoding="utf-8")
+    scenario = small_scenario({"file": "task.py"})
     plan = hand_plan(scenario, rounds=(12, 4), pretrain_batch=15)  # 15: the slices are unequal
-    one = run(plan, scenario, out=tmp_path / "one", threads=1)
+    one = run(plan, scenario, out=tmp_path / "one", threads=1, base=tmp_path)
     started = []
     start, order = parallel.Team._start, parallel.Replica.order
 
@@ -34,12 +57,12 @@ def test_two_processes_give_the_model_of_one_though_one_is_killed(tmp_path, monk
     monkeypatch.setattr(parallel.Team, "_start", lambda team: (started.append(team), start(team))[1])
     monkeypatch.setattr(parallel.Replica, "order", killing)
     with pytest.raises(RunFailed, match="a pre-training process failed at round 8"):
-        run(plan, scenario, out=tmp_path / "two", threads=1, processes=2, checkpoint_every=3)
+        run(plan, scenario, out=tmp_path / "two", threads=1, processes=2, checkpoint_every=3, base=tmp_path)
     monkeypatch.undo()
     assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE"} & set(os.environ)
     assert not torch.distributed.is_initialized()
 
-    two = run(plan, scenario, out=tmp_path / "two", threads=1)  # goes on with two processes, as it began
+    two = run(plan, scenario, out=tmp_path / "two", threads=1, base=tmp_path)  # goes on with two processes, as it began
     assert json.loads((tmp_path / "two/run.json").read_text())["processes"] == 2
     assert json.loads((tmp_path / "two/timing.json").read_text())["resumed_at"] == 7  # the start and six rounds
     for name, value in one.model.state_dict().items():
