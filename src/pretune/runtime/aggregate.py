@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,9 +120,10 @@ def weighted_median(stack: Tensor, weights: Tensor) -> Tensor:
     """
     found = torch.empty(stack.shape[1], dtype=stack.dtype)
     for window, values, cumulated, _ in _sorted(stack, weights):
-        low = (cumulated < 0.5 - _TIE).sum(dim=0, keepdim=True)
-        high = (cumulated < 0.5 + _TIE).sum(dim=0, keepdim=True).clamp_max(len(stack) - 1)
-        found[window] = torch.lerp(values.gather(0, low), values.gather(0, high), 0.5)[0]
+        half = torch.full((len(values), 1), 0.5, dtype=torch.float64)
+        low = torch.searchsorted(cumulated, half - _TIE)
+        high = torch.searchsorted(cumulated, half + _TIE).clamp_max(len(stack) - 1)
+        found[window] = torch.lerp(values.gather(1, low), values.gather(1, high), 0.5)[:, 0]
     return found
 
 
@@ -135,7 +137,7 @@ def trimmed_mean(stack: Tensor, weights: Tensor, trim: float) -> Tensor:
     for window, values, cumulated, own in _sorted(stack, weights):
         kept = cumulated.clamp_max(1.0 - trim) - (cumulated - own).clamp_min(trim)
         kept = kept.clamp_min(0.0)
-        found[window] = ((kept * values).sum(dim=0) / kept.sum(dim=0)).to(stack.dtype)
+        found[window] = ((kept * values).sum(dim=1) / kept.sum(dim=1)).to(stack.dtype)
     return found
 
 
@@ -147,14 +149,21 @@ def clip_rows(stack: Tensor, norm: float) -> Tensor:
 
 
 def _sorted(stack: Tensor, weights: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-    """Some columns at a time: which, their values in rising order, the weight up to each, and its own.
+    """Some columns at a time: which, and in a row for each column its values rising, the weight up to each, its own.
 
     Weights are in double precision and add up to one.
     """
     share = weights.to(torch.float64) / weights.to(torch.float64).sum()
-    width = max(1, CELLS // len(stack))
+    equal, count = bool((share == share[0]).all()), len(stack)
+    width = max(1, CELLS // count)
     for first in range(0, stack.shape[1], width):
         window = slice(first, first + width)
-        values, order = stack[:, window].sort(dim=0)
-        own = share[order]
-        yield window, values, own.cumsum(dim=0), own
+        columns = stack[:, window].T.contiguous()
+        # NumPy's sort takes a tenth of the time that torch's does, its argsort a third
+        if equal:
+            values, own = torch.from_numpy(np.sort(columns.numpy(), axis=1)), share.expand(columns.shape)
+            yield window, values, share.cumsum(dim=0).expand(columns.shape).contiguous(), own
+        else:
+            order = torch.from_numpy(np.argsort(columns.numpy(), axis=1))
+            own = share[order]
+            yield window, columns.gather(1, order), own.cumsum(dim=1), own
