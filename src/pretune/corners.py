@@ -97,8 +97,15 @@ def _final_bound(
         m0, n0 = 0.5 * (m1 + m2), 0.5 * (n1 + n2)
         keep1 = np.exp(criterion.log_q * n0)
         both = np.exp(criterion.log_r * m0) * keep1 * (criterion.gap - criterion.shift_floor)
-        middle = both + keep1 * criterion.shift_floor
+        # what fades with the fine-tuning rounds alone: convex, or, where the drift's floor is above the shift's,
+        # concave, and then it goes with the bills to the ends
+        middle = both + keep1 * max(criterion.shift_floor - criterion.drift_floor, 0.0)
         by_m, by_n = criterion.log_r * both, criterion.log_q * middle
+        middle = middle + criterion.drift_floor
+        fading = min(criterion.shift_floor - criterion.drift_floor, 0.0)
+        if fading < 0.0:
+            fleet1 = fleet1 + fading * np.exp(criterion.log_q * n1)
+            fleet2 = fleet2 + fading * np.exp(criterion.log_q * n2)
         flat = middle + np.minimum(by_m * (m1 - m0) + server1, by_m * (m2 - m0) + server2)
         flat += np.minimum(by_n * (n1 - n0) + fleet1, by_n * (n2 - n0) + fleet2)
         value = np.maximum(value, flat)

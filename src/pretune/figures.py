@@ -72,7 +72,7 @@ def system_of(scenario: Scenario) -> System:
     noise = radio.noise_psd_w_per_hz * bandwidth_hz / fleet.gain
     down = cost.broadcast(scenario)
     return System(
-        cycles=work.flops_per_sample / fleet.flops_per_cycle,
+        cycles=scenario.finetune_flops / fleet.flops_per_cycle,
         noise=noise,
         span=work.upload_bits * link.LN2 / bandwidth_hz,
         exponent_max=np.log1p(fleet.max_power_w / noise),

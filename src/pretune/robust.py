@@ -6,7 +6,8 @@ to ``r D + eta0/2 (zeta^2 + L eta0 sigma0^2/b0)`` or ``q D + L eta^2 S/2`` with 
 ``q = 1 - mu eta (2 - L eta)``: with steps of at most ``1/L`` neither the factor nor the constant falls when a constant
 gets worse, and ``D`` is never negative, so the result follows by induction over the rounds. The worst case of all
 constants in their intervals is therefore one corner, the same for all plans, and the best plan for that corner is the
-plan whose worst case is best: nothing is relaxed, and its certificate is that of any plan.
+plan whose worst case is best: nothing is relaxed, and its certificate is that of any plan. Local steps change nothing
+of this: their weights fall in the smoothness, their costs grow in it and in the heterogeneity (`convergence.drift`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pretune.constants import Convergence, Criterion
 from pretune.measured import Figure, Measurements
 from pretune.problems import Problems
 
-RISING = ("smoothness", "initial_gap", "shift", "pretrain_variance", "finetune_variance")
+RISING = ("smoothness", "initial_gap", "shift", "pretrain_variance", "finetune_variance", "heterogeneity")
 """The bounds grow in these, and fall in `pl_constant`."""
 
 
@@ -37,7 +38,11 @@ def worst_case(used: Convergence, measured: Measurements | None) -> Convergence:
     elif not any(key in found for key in (*RISING, "pl_constant")):
         problems.say("convergence.robust: holds true, but nothing is measured; run `pretune calibrate` first")
     problems.refuse()
-    worst: dict[str, Any] = {key: _worse(getattr(used, key), found[key].high) for key in RISING if key in found}
+    worst: dict[str, Any] = {
+        key: _worse(getattr(used, key), found[key].high)
+        for key in RISING
+        if key in found and getattr(used, key) is not None
+    }
     if used.pl_constant is not None and "pl_constant" in found:
         low = found["pl_constant"].low
         worst["pl_constant"] = min(used.pl_constant, low if isinstance(low, float) else min(low))

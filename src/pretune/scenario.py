@@ -155,6 +155,10 @@ class Scenario(Part):
                 should = f"one number{f', or one for each of the {most} devices' if most else ''}"
                 problems.say(f"measured.{key}.value: holds {len(found.value)} numbers, should hold {should}")
                 problems.refuse()
+        if self.schedule > 1 and self.convergence.choices != (1,):
+            problems = Problems()
+            problems.holds("schedule", self.schedule, "1 with more than one local step (convergence.local_steps)")
+            problems.refuse()
         if self.convergence.robust:
             worst_case(self.convergence, self.measured)
         return self
@@ -167,6 +171,9 @@ class Scenario(Part):
             problems.holds("convergence.criterion", "calibrated", should)
         if self.schedule > 1:
             problems.holds("schedule", self.schedule, "1 with privacy: segments don't know its noise")
+        if self.convergence.choices != (1,):
+            should = "1 with privacy: its noise is for one gradient a round"
+            problems.holds("convergence.local_steps", self.convergence.local_steps, should)
         problems.refuse()
 
     @cached_property
@@ -181,7 +188,8 @@ class Scenario(Part):
         for key, found in self.measured.found if self.measured is not None else ():
             section = section_of(key)
             used = None if section is None else getattr(getattr(self, section), key)
-            if section is not None and (used is None or not found.is_value(used)):
+            needless = key == "heterogeneity" and self.convergence.choices == (1,)
+            if section is not None and not needless and (used is None or not found.is_value(used)):
                 measured = figure_text(found.value)
                 lines.append(f"{section}.{key}: {figure_text(used)} is in use, measured was {measured} on {found.date}")
         return tuple(lines)
@@ -201,7 +209,12 @@ class Scenario(Part):
         for part in ("workload", "server", "radio", "convergence"):
             model = getattr(self, part)
             for key in type(model).model_fields:
-                unused = (part == "radio" and self._bandless(key)) or key in ("law", "robust")
+                unused = (part == "radio" and self._bandless(key)) or key in (
+                    "law",
+                    "robust",
+                    "local_steps",
+                    "heterogeneity",
+                )
                 if key not in model.model_fields_set and not unused:
                     value = getattr(model, key)
                     text = value.value if isinstance(value, Enum) else "null" if value is None else repr(value)
@@ -240,6 +253,13 @@ class Scenario(Part):
             tree["convergence"]["law"] = law.to_dict()
         if not self.convergence.robust:
             del tree["convergence"]["robust"]
+        if self.convergence.local_steps == 1:
+            del tree["convergence"]["local_steps"]
+        else:
+            choices = self.convergence.choices
+            tree["convergence"]["local_steps"] = list(choices) if len(choices) > 1 else choices[0]
+        if self.convergence.heterogeneity is None:
+            del tree["convergence"]["heterogeneity"]
         variance = self.convergence.finetune_variance
         tree["convergence"]["finetune_variance"] = list(variance) if isinstance(variance, tuple) else variance
         if self.measured is not None:
@@ -254,6 +274,29 @@ class Scenario(Part):
         """The same scenario with other values of some fields, validated again."""
         same = {key: getattr(self, key) for key in self.model_fields_set}
         return Scenario(**{**same, **changes})
+
+    @property
+    def finetune_flops(self) -> float:
+        """Operations that one sample of a device's batch costs in a round: once for each of its local steps.
+
+        Raises:
+            InputError: the number of local steps is not decided; see `settled`.
+        """
+        return self.workload.flops_per_sample * self.convergence.steps_decided
+
+    def settled(self, local_steps: int | None) -> Scenario:
+        """The scenario with the number of local steps that a plan has (None: it names none, and there is no choice).
+
+        Raises:
+            InputError: it is none of the scenario's.
+        """
+        choices = self.convergence.choices
+        if local_steps not in choices and (local_steps is not None or len(choices) > 1):
+            should = " or ".join(map(str, choices))
+            raise InputError.field("plan.finetune.local_steps", local_steps, should)
+        if local_steps is None or len(choices) == 1:
+            return self
+        return self.replace(convergence=self.convergence.settled(local_steps))
 
     def with_budget(self, *, energy_j: float | str | None = None, delay_s: float | str | None = None) -> Scenario:
         """The same scenario with another budget."""

@@ -11,6 +11,9 @@ Assumptions: the task objective ``F`` is ``L``-smooth and bounded below, stochas
 independent with variance ``sigma0^2 / b0`` at the server and ``sigma_k^2 / b_k`` at device ``k``, the gradients of
 the general and the task objective differ by at most ``zeta`` along the path, and both steps are at most ``1 / L``.
 
+With E local steps in a fine-tuning round the constants of a round are those of `pretune.convergence.drift`, and a
+device's ``A_k`` holds what its noise adds to the drift as well.
+
 Where fine-tuning is private (`pretune.privacy`) every round's gradient has noise of variance ``N v`` beside ``S``: it
 adds ``psi N v`` to ``phi``, quadratic in N for trajectory.
 
@@ -25,6 +28,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from pretune.convergence import drift
 from pretune.convergence.criteria_types import Coefficients, ConvergenceCriterion, Rounds
 from pretune.convergence.laws import Calibrated
 from pretune.physics.types import Floats
@@ -40,6 +44,7 @@ __all__ = [
     "calibrated",
     "criterion_of",
     "device_noise",
+    "drift_share",
     "final",
     "objective",
     "trajectory",
@@ -55,6 +60,7 @@ class Trajectory:
 
     ``Gamma_a = [2 Delta + M (eta0 zeta^2 + L eta0^2 sigma0^2/b0) + N L eta^2 S(b)] / (M w0 + N w1)``,
     from summing one descent step of each round. Tight for an isotropic Hessian, ``eta0 = 1/L`` and no final gap.
+    With E > 1 local steps ``w1`` and the noise are those of a whole round, and ``N drift_cost`` is added above.
     """
 
     gap: float
@@ -63,6 +69,7 @@ class Trajectory:
     device_noise: float
     pretrain_weight: float
     finetune_weight: float
+    drift_cost: float = 0.0
     private_noise: float = 0.0
     name: str = "trajectory"
 
@@ -70,7 +77,10 @@ class Trajectory:
         """See `ConvergenceCriterion.at`."""
         return Coefficients(
             weight=pretrain_rounds * self.pretrain_weight + finetune_rounds * self.finetune_weight,
-            phi=2.0 * self.gap + pretrain_rounds * self.shift_cost + self.private_noise * finetune_rounds**2,
+            phi=2.0 * self.gap
+            + pretrain_rounds * self.shift_cost
+            + finetune_rounds * self.drift_cost
+            + self.private_noise * finetune_rounds**2,
             psi0=pretrain_rounds * self.server_noise,
             psi=finetune_rounds * self.device_noise,
         )
@@ -85,6 +95,7 @@ class Trajectory:
             self.device_noise,
             self.pretrain_weight,
             self.finetune_weight,
+            self.drift_cost,
             self.private_noise,
         )
 
@@ -95,6 +106,7 @@ class Final:
 
     ``D_M = r^M Delta + (1 - r^M)(zeta^2 + L eta0 sigma0^2/b0) / (2 mu)``, ``r = 1 - eta0 mu``;
     ``Gamma_b = q^N D_M + (1 - q^N) L eta S(b) / (2 mu (2 - L eta))``, ``q = 1 - mu eta (2 - L eta)``.
+    With E > 1 local steps ``q`` and the noise are those of a whole round, and ``(1 - q^N) drift_floor`` is added.
     """
 
     gap: float
@@ -103,6 +115,7 @@ class Final:
     device_noise: float
     log_r: float
     log_q: float
+    drift_floor: float = 0.0
     private_noise: float = 0.0
     name: str = "final"
 
@@ -113,7 +126,9 @@ class Final:
         gone0, gone1 = -np.expm1(exponent0), -np.expm1(exponent1)
         return Coefficients(
             weight=1.0,
-            phi=keep1 * (keep0 * self.gap + gone0 * self.shift_floor) + self.private_noise * finetune_rounds * gone1,
+            phi=keep1 * (keep0 * self.gap + gone0 * self.shift_floor)
+            + gone1 * self.drift_floor
+            + self.private_noise * finetune_rounds * gone1,
             psi0=keep1 * gone0 * self.server_noise,
             psi=gone1 * self.device_noise,
         )
@@ -128,6 +143,7 @@ class Final:
             self.device_noise,
             self.log_r,
             self.log_q,
+            self.drift_floor,
             self.private_noise,
         )
 
@@ -161,30 +177,39 @@ def calibrated(c: Convergence) -> Calibrated:
 
 
 def trajectory(c: Convergence) -> Trajectory:
-    """Criterion (a) of math.md section 2 from the scenario's constants."""
-    smooth, step0, step = c.smoothness, c.pretrain_step, c.finetune_step
+    """Criterion (a) of math.md section 2 from the scenario's constants; with local steps see `drift`."""
+    smooth, step0 = c.smoothness, c.pretrain_step
+    one = drift.in_a_round(c, c.steps_decided)
     return Trajectory(
         gap=c.initial_gap,
         shift_cost=step0 * c.shift**2,
         server_noise=smooth * step0**2 * c.pretrain_variance,
-        device_noise=smooth * step**2,
+        device_noise=one.noise,
         pretrain_weight=step0,
-        finetune_weight=step * (2.0 - smooth * step),
+        finetune_weight=one.weight,
+        drift_cost=one.drift * (c.heterogeneity or 0.0) ** 2,
     )
 
 
 def final(c: Convergence) -> Final:
-    """Criterion (b) of math.md section 2 from the scenario's constants; needs `pl_constant`."""
+    """Criterion (b) of math.md section 2 from the scenario's constants; needs `pl_constant`. Local steps: `drift`."""
     if c.pl_constant is None:
         raise ValueError("criterion final needs pl_constant; the scenario's validation ensures it")
     mu, smooth, step0, step = c.pl_constant, c.smoothness, c.pretrain_step, c.finetune_step
+    fast, count = mu * step * (2.0 - smooth * step), c.steps_decided
+    noise, floor = smooth * step / (2.0 * mu * (2.0 - smooth * step)), 0.0
+    if count > 1:
+        whole = drift.at_its_end(c, mu, count)
+        fast, noise = whole.weight, whole.noise / whole.weight
+        floor = whole.drift * (c.heterogeneity or 0.0) ** 2 / whole.weight
     return Final(
         gap=c.initial_gap,
         shift_floor=c.shift**2 / (2.0 * mu),
         server_noise=smooth * step0 * c.pretrain_variance / (2.0 * mu),
-        device_noise=smooth * step / (2.0 * mu * (2.0 - smooth * step)),
+        device_noise=noise,
         log_r=_log1m(step0 * mu),
-        log_q=_log1m(mu * step * (2.0 - smooth * step)),
+        log_q=_log1m(fast),
+        drift_floor=floor,
     )
 
 
@@ -193,9 +218,25 @@ def _log1m(x: float) -> float:
     return math.log1p(-x) if x < 1.0 else LOG_ZERO
 
 
+def drift_share(c: Convergence) -> float:
+    """What ``alpha_k (1 - alpha_k) sigma_k^2 / b_k`` weighs beside ``alpha_k^2 sigma_k^2 / b_k`` in the criterion."""
+    count = c.steps_decided
+    if count == 1:
+        return 0.0
+    if c.criterion is Criterion.FINAL and c.pl_constant is not None:
+        whole = drift.at_its_end(c, c.pl_constant, count)
+    else:
+        whole = drift.in_a_round(c, count)
+    return whole.spread / whole.noise
+
+
 def device_noise(scenario: Scenario) -> Floats:
-    """``A_k = alpha_k^2 sigma_k^2``, shape (K,)."""
-    noise: Floats = scenario.devices.weight**2 * scenario.finetune_variances
+    """``A_k``, shape (K,): ``alpha_k^2 sigma_k^2``, and with local steps what the noise adds to the drift."""
+    weight = scenario.devices.weight
+    noise: Floats = weight**2 * scenario.finetune_variances
+    share = drift_share(scenario.assumed)
+    if share > 0.0:
+        noise = noise + share * weight * (1.0 - weight) * scenario.finetune_variances
     return noise
 
 

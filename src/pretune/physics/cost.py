@@ -85,15 +85,17 @@ def finetune_round(
 
     `batch`, `clock_hz`, `power_w` and `bandwidth_hz` have shape (K,); without the last the fleet's own bandwidths
     (equal parts of a shared band) hold. FDMA: ``broadcast + max_k(compute + upload)``;
-    TDMA: ``broadcast + max_k compute + sum_k upload``.
+    TDMA: ``broadcast + max_k compute + sum_k upload``. `batch` is that of one local step; a round computes it as often
+    as the scenario has local steps, and uploads and broadcasts once.
     """
     fleet, radio, work = scenario.devices, scenario.radio, scenario.workload
     if bandwidth_hz is None:
         bandwidth_hz = fleet.bandwidth_hz
     batch = np.asarray(batch, dtype=np.float64)
-    compute_s = compute.compute_time(batch, clock_hz, work.flops_per_sample, fleet.flops_per_cycle)
+    flops = scenario.finetune_flops
+    compute_s = compute.compute_time(batch, clock_hz, flops, fleet.flops_per_cycle)
     compute_j = compute.compute_energy(
-        batch, clock_hz, work.flops_per_sample, fleet.flops_per_cycle, fleet.capacitance, fleet.static_power_w
+        batch, clock_hz, flops, fleet.flops_per_cycle, fleet.capacitance, fleet.static_power_w
     )
     upload_s = link.airtime(work.upload_bits, power_w, fleet.gain, bandwidth_hz, radio.noise_psd_w_per_hz)
     upload_j = link.upload_energy(power_w, fleet.circuit_power_w, upload_s)

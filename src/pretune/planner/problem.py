@@ -22,7 +22,7 @@ class Devices(NamedTuple):
     """
 
     cycles: Floats
-    """Phi / C: clock cycles per sample."""
+    """E Phi / C: clock cycles per sample of a batch, over all local steps of a round."""
     capacitance: Floats
     clock_max: Floats
     static: Floats
@@ -89,7 +89,7 @@ def build(scenario: Scenario) -> tuple[Problem, ConvergenceCriterion]:
     down = cost.broadcast(scenario)
     noise = radio.noise_psd_w_per_hz * fleet.bandwidth_hz / fleet.gain
     devices = Devices(
-        cycles=_column(work.flops_per_sample / fleet.flops_per_cycle),
+        cycles=_column(scenario.finetune_flops / fleet.flops_per_cycle),
         capacitance=_column(fleet.capacitance),
         clock_max=_column(fleet.max_clock_hz),
         static=_column(fleet.static_power_w),

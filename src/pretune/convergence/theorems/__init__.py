@@ -2,7 +2,7 @@
 
 Every file has a `check` that returns (computed, bound) on a quadratic with known constants, where the left-hand side is
 known exactly: ``computed <= bound`` always, and equal where the file says it is tight
-(tests/convergence/test_theorems.py).
+(tests/convergence/test_theorems.py, and test_local_theorems.py for those with local steps).
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from pretune.convergence.theorems import (
     descent_pretrain,
     final_gap,
     finetune_average,
+    local_average,
+    local_final,
     trajectory,
     young_family,
 )
+from pretune.convergence.theorems.crowd import Crowd
 from pretune.convergence.theorems.quadratic import Quadratic
 
-__all__ = ["THEOREMS", "Quadratic"]
+__all__ = ["LOCAL_THEOREMS", "THEOREMS", "Crowd", "Quadratic"]
 
 THEOREMS: Mapping[str, Callable[[Quadratic], tuple[float, float]]] = {
     "descent_pretrain": descent_pretrain.check,
@@ -29,3 +32,9 @@ THEOREMS: Mapping[str, Callable[[Quadratic], tuple[float, float]]] = {
     "final_gap": final_gap.check,
     "finetune_average": finetune_average.check,
 }
+
+LOCAL_THEOREMS: Mapping[str, Callable[[Crowd], tuple[float, float]]] = {
+    "local_average": local_average.check,
+    "local_final": local_final.check,
+}
+"""Those with local steps, on quadratics that differ from device to device."""

@@ -28,14 +28,15 @@ TRAJECTORY, FINAL, CALIBRATED = 0.0, 1.0, 2.0
 def coefficients(c: Floats, m: float, n: float) -> tuple[float, float, float, float]:
     """``(weight, phi, psi0, psi)`` at rounds ``(m, n)``: the compiled twin of `ConvergenceCriterion.at`."""
     if c[0] == TRAJECTORY:
-        return m * c[5] + n * c[6], 2.0 * c[1] + m * c[2] + c[-1] * n * n, m * c[3], n * c[4]
+        phi = 2.0 * c[1] + m * c[2] + n * c[7] + c[-1] * n * n
+        return m * c[5] + n * c[6], phi, m * c[3], n * c[4]
     if c[0] == CALIBRATED:
         return law_coefficients(c, m, n)
     keep0 = math.exp(c[5] * m) if m > 0.0 else 1.0
     keep1 = math.exp(c[6] * n) if n > 0.0 else 1.0
     gone0 = -math.expm1(c[5] * m) if m > 0.0 else 0.0
     gone1 = -math.expm1(c[6] * n) if n > 0.0 else 0.0
-    phi = keep1 * (keep0 * c[1] + gone0 * c[2]) + c[-1] * n * gone1
+    phi = keep1 * (keep0 * c[1] + gone0 * c[2]) + gone1 * c[7] + c[-1] * n * gone1
     return 1.0, phi, keep1 * gone0 * c[3], gone1 * c[4]
 
 
@@ -119,8 +120,15 @@ def bound_over(problem: Problem, prices: Prices, region: Region, caps: Floats) -
         m0, n0 = 0.5 * (m1 + m2), 0.5 * (n1 + n2)
         keep1 = math.exp(c[6] * n0)
         both = math.exp(c[5] * m0) * keep1 * (c[1] - c[2])
-        middle = both + keep1 * c[2]
+        # what fades with the fine-tuning rounds alone: convex, or, where the drift's floor is above the shift's,
+        # concave, and then it goes with the bills to the ends
+        middle = both + keep1 * max(c[2] - c[7], 0.0)
         by_m, by_n = c[5] * both, c[6] * middle
+        middle += c[7]
+        fading = min(c[2] - c[7], 0.0)
+        if fading < 0.0:
+            fleet1 += fading * (math.exp(c[6] * n1) if n1 > 0.0 else 1.0)
+            fleet2 += fading * math.exp(c[6] * n2)
         flat = middle + min(by_m * (m1 - m0) + server1, by_m * (m2 - m0) + server2)
         flat += min(by_n * (n1 - n0) + fleet1, by_n * (n2 - n0) + fleet2)
         floor = max(floor, flat)

@@ -105,6 +105,10 @@ def joint(scenario: Scenario) -> Reference:
     if not isinstance(criterion, Trajectory):
         should = "trajectory: the joint program is known for no other"
         raise InputError.field("convergence.criterion", criterion.name, should)
+    if criterion.drift_cost > 0.0:
+        raise InputError.field(
+            "convergence.local_steps", scenario.convergence.local_steps, "1: the reference knows no more"
+        )
     if criterion.private_noise > 0.0:
         raise InputError.field("privacy", "a section", "null: the joint program knows no private noise")
     goal = Goal(

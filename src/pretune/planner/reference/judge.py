@@ -78,7 +78,7 @@ def used_up(scenario: Scenario, point: Point) -> tuple[float, float, list[float]
         seconds += point.pretrain_rounds * one.time_s
         used += [clock / server.max_clock_hz, point.server_batch / server.samples, 2.0 - point.server_batch]
     if point.finetune_rounds > 0.0:
-        clocks = work.flops_per_sample / fleet.flops_per_cycle * point.batches / point.compute_s
+        clocks = scenario.finetune_flops / fleet.flops_per_cycle * point.batches / point.compute_s
         noise_psd = scenario.radio.noise_psd_w_per_hz
         bandwidths = fleet.bandwidth_hz * point.shares
         powers = link.power_for_airtime(work.upload_bits, point.upload_s, fleet.gain, bandwidths, noise_psd)
