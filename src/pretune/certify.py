@@ -47,6 +47,7 @@ class Checked:
 def totals(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> tuple[float, float]:
     """Joules and seconds of the whole run."""
     energy_j, delay_s = 0.0, 0.0
+    scenario = scenario.settled(finetune.local_steps)
     for part in pretrain.parts:
         one = cost.pretrain_round(scenario, part.batch, part.clock_hz)
         energy_j += part.rounds * one.energy_j
@@ -69,6 +70,7 @@ def limits_of(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneSta
     Energy, delay, the band where the plan shares it out, and batch, clock, power, battery and deadline of each device.
     Where a stage is in segments, a limit is given in the segment that comes nearest to it; a battery is for them all.
     """
+    scenario = scenario.settled(finetune.local_steps)
     energy_j, delay_s = totals(scenario, pretrain, finetune)
     found = [
         _limit("energy", energy_j, scenario.budget.energy_j, CLOSE),
@@ -130,6 +132,7 @@ def _limit(name: str, value: float, limit: float, close: float = SAME) -> Constr
 
 def value_of(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> float:
     """The criterion's value for the decisions."""
+    scenario = scenario.settled(finetune.local_steps)
     if scenario.schedule > 1:
         return objective_of_segments(
             criterion_of(scenario),
@@ -198,7 +201,7 @@ def check(plan: Plan, scenario: Scenario) -> Checked:
     for line in scenario.defaults:
         claims.holds(line in plan.defaults, f"plan.defaults: does not tell that {line}")
     if not plan.status.has_plan:
-        _check_infeasible(claims, plan, scenario)
+        _check_infeasible(claims, plan, scenario.settled(scenario.convergence.choices[0]))
         claims.close()
         return Checked(
             energy_j=math.nan, delay_s=math.nan, objective=math.nan, lower_bound_proven=False, constraints=()
@@ -206,9 +209,15 @@ def check(plan: Plan, scenario: Scenario) -> Checked:
     pretrain, finetune = plan.pretrain, plan.finetune
     if pretrain is None or finetune is None:
         raise CheckFailed("the plan has no decisions, its status says it has")
-    _check_decisions(claims, scenario, pretrain, finetune)
+    choices = scenario.convergence.choices
+    named = finetune.local_steps in choices if choices != (1,) else finetune.local_steps is None
+    should = f"one of {', '.join(map(str, choices))}" if choices != (1,) else "nothing: the scenario asks for one"
+    claims.holds(named, f"plan.finetune.local_steps: holds {finetune.local_steps}, should hold {should}")
     claims.close()
-    constraints = _check_figures(claims, plan, scenario, pretrain, finetune)
+    settled = scenario.settled(finetune.local_steps)
+    _check_decisions(claims, settled, pretrain, finetune)
+    claims.close()
+    constraints = _check_figures(claims, plan, settled, pretrain, finetune)
     claims.problems += wrong_with(plan.privacy, scenario, finetune.rounds)
     proven = _check_proof(claims, plan, scenario)
     claims.equal("message", plan.message, sentence(plan))

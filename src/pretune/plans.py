@@ -154,7 +154,7 @@ class Plan:
         stage = self.finetune
         if stage is None or stage.segments:
             return iter((json.dumps(self.to_dict(), indent=indent, allow_nan=False),))
-        tree = self._tree({"rounds": stage.rounds, "round_s": stage.round_s, "devices": []})
+        tree = self._tree({**stage.head, "devices": []})
         return tree_text(tree, indent, ("finetune", "devices"), stage.columns)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -269,6 +269,7 @@ _DEVICE_KEYS: dict[str, type] = {"name": str, "batch": int, "clock_hz": float, "
 
 def _finetune(reader: Reader) -> FinetuneStage:
     rounds, round_s = reader.take("rounds", int), reader.take("round_s", float)
+    local_steps = reader.take("local_steps", int, None)
     rows = reader.take("devices", list)
     columns = plain_columns(rows, _DEVICE_KEYS) or plain_columns(rows, {**_DEVICE_KEYS, "bandwidth_hz": float})
     if columns is None:
@@ -290,6 +291,7 @@ def _finetune(reader: Reader) -> FinetuneStage:
         upload_s=np.array(columns["upload_s"], dtype=np.float64),
         segments=segments,
         bandwidth_hz=np.array(shared, dtype=np.float64) if shared else None,
+        local_steps=local_steps,
     )
 
 

@@ -204,16 +204,44 @@ def _halves(boxes: Boxes, sides: Order) -> tuple[Boxes, Boxes]:
 def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
     """Whether the certificate proves the plan's lower bound and multipliers; adds what fails to `problems`.
 
+    Where the number of local steps is chosen, the bound has to hold for all of them: the certificate's `prices` are for
+    the plan's own, and `local_steps` has prices (or the proof that nothing fits) for each of the others.
+
     A certificate without prices claims the bound without a proof that can be repeated: returns False and adds nothing.
     """
     certificate = plan.certificate or {}
-    unknown = sorted(set(certificate) - {"tolerance", "prices"})
+    unknown = sorted(set(certificate) - {"tolerance", "prices", "local_steps"})
     if unknown:
         problems.append(f"plan.certificate.{unknown[0]}: is not a key of a certificate")
         return False
     entries = certificate.get("prices")
     if entries is None:
         return False
+    own = None if plan.finetune is None else plan.finetune.local_steps
+    settled = scenario.settled(own)
+    if not _bounds_all(plan, settled, entries, problems, own=True):
+        return False
+    rest = certificate.get("local_steps", [])
+    found = {one.get("steps"): one for one in rest if isinstance(one, Mapping)} if isinstance(rest, list) else {}
+    others = [count for count in scenario.convergence.choices if len(scenario.convergence.choices) > 1 and count != own]
+    if not isinstance(rest, list) or list(found) != others or len(rest) != len(others):
+        problems.append(f"plan.certificate.local_steps: should hold a proof for each of {others}")
+        return False
+    for count in others:
+        other, proof = scenario.settled(count), found[count]
+        if "prices" in proof:
+            if not _bounds_all(plan, other, proof["prices"], problems, own=False):
+                return False
+            continue
+        before = len(problems)
+        stage_shortage(replace(plan, certificate={key: proof[key] for key in proof if key != "steps"}), other, problems)
+        if len(problems) > before:
+            return False
+    return True
+
+
+def _bounds_all(plan: Plan, scenario: Scenario, entries: Any, problems: list[str], *, own: bool) -> bool:
+    """Whether these price sets prove the plan's lower bound for the scenario; `own`: the first is the multipliers."""
     if not isinstance(entries, list) or not entries:
         problems.append("plan.certificate.prices: should hold a list of price sets")
         return False
@@ -231,7 +259,8 @@ def proves(plan: Plan, scenario: Scenario, problems: list[str]) -> bool:
     if any(is_compact(entry) != compact for entry in entries):
         problems.append("plan.certificate.prices: all sets should hold shares, or none")
         return False
-    _check_multipliers(plan, system, sets[0], problems)
+    if own:
+        _check_multipliers(plan, system, sets[0], problems)
     claim = plan.lower_bound - SAME * abs(plan.lower_bound)
     if compact:
         whole = Frontier.of(system).advance(sets, claim) is None

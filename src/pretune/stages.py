@@ -65,7 +65,8 @@ class FinetuneStage:
 
     `round_s` includes the broadcast, so the delay is ``pretrain.rounds * pretrain.round_s + rounds * round_s``.
     `segments` is as in `PretrainStage`; the columns are those of the last one. `bandwidth_hz` is None where the
-    devices' bandwidths are the scenario's, and no decisions.
+    devices' bandwidths are the scenario's, and no decisions. `local_steps` is None where the scenario asks for one (the
+    default): federated SGD. Each local step takes a fresh batch of `batch` samples.
     """
 
     rounds: int
@@ -77,6 +78,7 @@ class FinetuneStage:
     upload_s: Floats
     bandwidth_hz: Floats | None = None
     segments: tuple[FinetuneStage, ...] = ()
+    local_steps: int | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -96,8 +98,7 @@ class FinetuneStage:
     def to_dict(self) -> dict[str, Any]:
         """The plan file's tree of the stage."""
         tree: dict[str, Any] = {
-            "rounds": self.rounds,
-            "round_s": self.round_s,
+            **self.head,
             "devices": [
                 {key: value for key, value in vars(device).items() if value is not None} for device in self.devices
             ],
@@ -105,6 +106,12 @@ class FinetuneStage:
         if self.segments:
             tree["segments"] = [part.to_dict() for part in self.segments]
         return tree
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What the plan file says of the stage before the devices."""
+        several = {} if self.local_steps is None else {"local_steps": self.local_steps}
+        return {"rounds": self.rounds, "round_s": self.round_s, **several}
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rich.text import Text
 from pretune.cli.planning import check_options, plan_exit_code
 from pretune.cli.show_plan import console, table_of
 from pretune.errors import InputError
-from pretune.planner.baselines import CONSTANT, JOINT, Options, Outcome, compare, names_for
+from pretune.planner.baselines import CONSTANT, JOINT, ONE_STEP, Options, Outcome, compare, names_for
 from pretune.plans import Plan
 from pretune.report.words import count, gap, joules, printable, seconds, significant
 from pretune.scenario import Scenario, load_scenario
@@ -23,6 +23,7 @@ from pretune.scenario import Scenario, load_scenario
 _TITLES = {
     JOINT: "joint plan",
     CONSTANT: "constant plan",
+    ONE_STEP: "one local step",
     "pretrain-only": "pre-train only",
     "finetune-only": "fine-tune only",
     "fixed-batch": "fixed batches",
@@ -54,7 +55,9 @@ def run_compare(
     found: list[Outcome] = []
     with _Waiting(quiet=as_json) as waiting:
         waiting.at(JOINT)
-        names = iter([*[CONSTANT] * (scenario.schedule > 1), *(name for name in known if not only or name in only), ""])
+        choices = scenario.convergence.choices
+        ahead = [*[CONSTANT] * (scenario.schedule > 1), *[ONE_STEP] * (len(choices) > 1 and 1 in choices)]
+        names = iter([*ahead, *(name for name in known if not only or name in only), ""])
         for outcome in compare(scenario, only=only, options=options, tolerance=tolerance, time_limit=time_limit):
             found.append(outcome)
             waiting.at(next(names, ""))

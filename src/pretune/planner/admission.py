@@ -124,6 +124,9 @@ def admit(
     if scenario.convergence.criterion is Criterion.CALIBRATED:
         should = "trajectory or final: a law was fitted with all devices and says nothing of a subset"
         raise InputError.field("convergence.criterion", "calibrated", should)
+    if scenario.convergence.choices != (1,):
+        should = "1: admission knows no drift that depends on who is left out"
+        raise InputError.field("convergence.local_steps", scenario.convergence.local_steps, should)
     if scenario.privacy is not None:
         raise InputError.field("privacy", "a section", "null: admission knows no noise that depends on who is left out")
     if scenario.schedule > 1:

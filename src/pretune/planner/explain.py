@@ -31,10 +31,14 @@ def explain(plan: Plan, scenario: Scenario) -> tuple[str, ...]:
     pretrain, finetune = plan.pretrain, plan.finetune
     if pretrain is None or finetune is None:
         return (plan.message,)
+    scenario = scenario.settled(finetune.local_steps)
     problem, _ = build(scenario)
     m, n = pretrain.rounds, finetune.rounds
     value, prices = _value(problem, m, n, scenario.schedule)
     said = [_stages(m, n), _binding(plan)]
+    if finetune.local_steps is not None and n:
+        steps = "one local step" if finetune.local_steps == 1 else f"{finetune.local_steps} local steps"
+        said.insert(1, f"In a fine-tuning round each device takes {steps}, each with a batch of its own.")
     if not math.isfinite(value):
         return tuple(said)
     limits = problem.limits

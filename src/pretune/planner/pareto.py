@@ -15,7 +15,7 @@ import numpy as np
 
 from pretune.errors import InputError
 from pretune.planner.infeasible import STAGES, fits_one_round, least_delay, least_energy
-from pretune.planner.problem import Problem, build
+from pretune.planner.problem import build
 from pretune.planner.search import Search
 from pretune.planner.solve import _with_margin, _written
 from pretune.planner.solve import plan as planned_alone
@@ -44,7 +44,7 @@ class FrontPoint:
 
 def default_range(scenario: Scenario, axis: str) -> tuple[float, float]:
     """From a fifth of the budget, or the least that would do where that is more, to five times the budget."""
-    problem, _ = build(scenario)
+    problem, _ = build(scenario.settled(scenario.convergence.choices[0]))  # what costs least
     budget = problem.limits.energy if axis == "energy" else problem.limits.delay
     least = least_energy(problem) if axis == "energy" else least_delay(problem)
     low, high = budget / SPREAD, budget * SPREAD
@@ -115,15 +115,14 @@ def _better(one: Search | None, other: Search | None) -> Search | None:
 def _planned(
     scenario: Scenario, axis: str, before: Search | None, tolerance: float, time_limit: float | None
 ) -> tuple[FrontPoint, Search | None]:
-    """One plan; a plan in segments is found by itself, the others start from the end of the search `before`."""
+    """One plan; those in segments or with a choice of local steps are found alone, others from the search `before`."""
     began = time.perf_counter()
-    problem: Problem = build(scenario)[0]
     plan: Plan | None = None
     search: Search | None = None
-    if scenario.schedule > 1:
+    if scenario.schedule > 1 or len(scenario.convergence.choices) > 1:
         found = planned_alone(scenario, tolerance=tolerance, time_limit=time_limit, throw=False)
         plan = found if found.status.has_plan else None
-    elif any(fits_one_round(problem, stage) for stage in STAGES):
+    elif any(fits_one_round(problem := build(scenario)[0], stage) for stage in STAGES):
         deadline = math.inf if time_limit is None else time.monotonic() + time_limit
         search = Search(_with_margin(problem), tolerance, deadline)
         if before is not None and before.best is not None:

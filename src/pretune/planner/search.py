@@ -92,6 +92,8 @@ class Search:
     """Pairs to solve in one pass."""
     may_cut_spans: bool = True
     """Whether to go on to the pass that cuts spans where whole batches leave a gap."""
+    ceiling: float = math.inf
+    """The value of a plan known from elsewhere: nothing that can't beat it by the tolerance is looked at."""
 
     def run(self) -> None:
         """Search until the gap is within the tolerance, nothing is left to cut, or the time is up."""
@@ -103,17 +105,17 @@ class Search:
         if not math.isfinite(self.real[0]):
             return
         self._cut(whole=False)
-        if self.only_real:
+        if self.only_real or self.proven >= self._enough(self.ceiling):
             return
         # along a front the plan before has been polished, and there are many to come
         rounds = self._fewer(self.real[1] if self.starts else self._nearby(self.real[1]))
         self.solve(rounds)
         if not self.starts:
             self._whole_server_batches(rounds)
-        if self.best is not None and self.gap <= self.tolerance:
+        if self.best is not None and self._settled:
             return
         self._cut(whole=True)
-        if self.may_cut_spans and self.best is not None and self.gap > self.tolerance and not self.late:
+        if self.may_cut_spans and self.best is not None and not self._settled and not self.late:
             self._cut(whole=True, spans=True)
 
     @property
@@ -124,12 +126,19 @@ class Search:
         return (self.best.value - self.proven) / self.best.value if self.best.value > 0.0 else 0.0
 
     @property
+    def _settled(self) -> bool:
+        """Whether the gap is within the tolerance, or the plan known from elsewhere can't be beaten by it."""
+        return self.gap <= self.tolerance or self.proven >= self._enough(self.ceiling)
+
+    @property
     def target(self) -> float:
         """A box whose bound reaches this is settled."""
-        if self.best is None:
-            return math.inf
-        value = self.best.value
-        return min(value - 0.999 * self.tolerance * abs(value), self.floor)
+        value = self.ceiling if self.best is None else min(self.best.value, self.ceiling)
+        return min(self._enough(value), self.floor)
+
+    def _enough(self, value: float) -> float:
+        """What has to be proven beside a plan of this value."""
+        return value - 0.999 * self.tolerance * abs(value) if math.isfinite(value) else math.inf
 
     def out_of_time(self) -> bool:
         """Whether the deadline has passed."""
@@ -242,8 +251,6 @@ class Search:
             return math.inf, 0.0
         return (phi + float(point.scalars[8])) / weight, float(point.scalars[4])
 
-    # ------------------------------------------------------------------ prices and plans
-
     def solve(
         self, rounds: tuple[int, int], batches: Batches | None = None, *, whole: bool = True
     ) -> tuple[Prices, float] | None:
@@ -321,8 +328,6 @@ class Search:
         if found is not None:
             self.keep(rounds, *found)
 
-    # ------------------------------------------------------------------ boxes
-
     def _cut(self, *, whole: bool, spans: bool = False) -> None:
         """Boxes, best bound first, each against every price in the pool; stops when all are settled.
 
@@ -370,7 +375,8 @@ class Search:
     def _goal(self, whole: bool) -> float:
         if whole:
             return self.target
-        return min(self.real[0] - _REAL * self.tolerance * abs(self.real[0]), self.floor)
+        real = self.real[0] - _REAL * self.tolerance * abs(self.real[0])
+        return min(real, self.floor, self._enough(self.ceiling))
 
     def _leave(self, tree: Tree, row: int, bound: float) -> None:
         """A pair of rounds that no prices settle: it stays open, unless not even its fastest run keeps the delay."""

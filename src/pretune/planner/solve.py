@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,10 @@ def plan(
     deadline = math.inf if time_limit is None else time.monotonic() + time_limit
     if scenario.schedule > 1:
         refuse_batteries(scenario)
+    if len(scenario.convergence.choices) > 1:
+        from pretune.planner.local import planned_over  # builds on this file
+
+        return planned_over(scenario, tolerance, deadline, throw=throw)
     problem, _ = build(scenario)
     if not any(fits_one_round(problem, stage) for stage in STAGES):
         answer = _infeasible(scenario, problem)
@@ -187,8 +192,9 @@ def _pretrain_stage(scenario: Scenario, best: Decision) -> PretrainStage:
 
 def _finetune_stage(scenario: Scenario, best: Decision) -> FinetuneStage:
     rounds = best.rounds[1]
+    several = scenario.convergence.steps_decided if scenario.convergence.choices != (1,) else None
     if rounds == 0:
-        return FinetuneStage.unused()
+        return replace(FinetuneStage.unused(), local_steps=several)
     fleet, radio = scenario.devices, scenario.radio
     bandwidth_hz = fleet.bandwidth_hz * best.point.share
     noise = radio.noise_psd_w_per_hz * bandwidth_hz / fleet.gain
@@ -206,6 +212,7 @@ def _finetune_stage(scenario: Scenario, best: Decision) -> FinetuneStage:
             scenario.workload.upload_bits, power_w, fleet.gain, bandwidth_hz, radio.noise_psd_w_per_hz
         ),
         bandwidth_hz=bandwidth_hz if radio.shares_decided else None,
+        local_steps=several,
     )
 
 

@@ -141,4 +141,5 @@ def device_columns(plan: Plan, scenario: Scenario) -> DeviceColumns | None:
 
 def _round(stage: FinetuneStage, scenario: Scenario) -> cost.FinetuneCost:
     batch = stage.batch.astype(np.float64)
+    scenario = scenario.settled(stage.local_steps)
     return cost.finetune_round(scenario, batch, stage.clock_hz, stage.power_w, stage.bandwidth_hz)

@@ -21,7 +21,9 @@ def stage_rows(plan: Plan) -> list[dict[str, str]]:
         if not plan.pretrain.rounds:
             rows.append(_unused(PRETRAIN))
     if plan.finetune is not None:
-        for name, stage in _named(FINETUNE, plan.finetune):
+        several = plan.finetune.local_steps
+        title = FINETUNE if several is None else f"{FINETUNE}, {several} local step{'s' * (several > 1)}"
+        for name, stage in _named(title, plan.finetune):
             batch = between(stage.batch, lambda v: count(int(v)))
             clock = between(stage.clock_hz, lambda v: quantity(v, "Hz", 3))
             rows.append(_row(name, stage.rounds, stage.round_s, batch, clock))

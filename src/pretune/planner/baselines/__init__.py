@@ -32,6 +32,7 @@ __all__ = [
     "CONSTANT",
     "JOINT",
     "NAMES",
+    "ONE_STEP",
     "Options",
     "Outcome",
     "SuccessiveOptions",
@@ -41,7 +42,7 @@ __all__ = [
     "names_for",
 ]
 
-JOINT, CONSTANT = "joint", "constant"
+JOINT, CONSTANT, ONE_STEP = "joint", "constant", "one-local-step"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,8 @@ def baseline(
     """
     if name not in names_for(scenario):
         raise InputError.field("baseline", name, "one of " + ", ".join(names_for(scenario)))
-    task = Task(scenario=scenario, joint=joint, tolerance=tolerance, time_limit=time_limit)
+    settled = scenario.settled(None if joint.finetune is None else joint.finetune.local_steps)
+    task = Task(scenario=settled, joint=joint, asked=scenario, tolerance=tolerance, time_limit=time_limit)
     return _WAYS[name](task, options or Options())
 
 
@@ -114,6 +116,9 @@ def compare(
     time_limit: float | None = None,
 ) -> Iterator[Outcome]:
     """The joint plan, then each baseline (those named in `only`, or all), as they are done.
+
+    Where the plan chooses its local steps, the best plan with one local step (if that is a choice) comes second; the
+    baselines have those of the joint plan.
 
     Baselines know no segments: where the scenario has a schedule, its best constant plan comes second, and the
     baselines are ways to plan that scenario without the schedule.
@@ -140,6 +145,9 @@ def compare(
         first = replace(joint_outcome(scenario, tolerance=tolerance, time_limit=time_limit), name=CONSTANT)
         yield first
         joint = first.plan or joint
+    if len(scenario.convergence.choices) > 1 and 1 in scenario.convergence.choices:
+        single = scenario.settled(1)
+        yield replace(joint_outcome(single, tolerance=tolerance, time_limit=time_limit), name=ONE_STEP)
     for name in [name for name in known if name in only or not only]:
         try:
             yield baseline(name, scenario, joint, options=options, tolerance=tolerance, time_limit=time_limit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pretune.certify import limits_of, sentence, totals, value_of
@@ -44,7 +44,10 @@ class Task:
     """What every baseline gets: the scenario, the joint plan whose bound it is measured by, and the search's limits."""
 
     scenario: Scenario
+    """With the joint plan's number of local steps, where that is chosen."""
     joint: Plan
+    asked: Scenario
+    """The scenario as it was given: what the plans are for."""
     tolerance: float = TOLERANCE
     time_limit: float | None = None
 
@@ -74,12 +77,16 @@ def written(task: Task, pretrain: PretrainStage, finetune: FinetuneStage, *, lat
     known = joint.certificate or {}
     if len(scenario.devices) <= MOST_CERTIFIED and known.get("prices"):
         certificate["prices"] = [entry, *known["prices"]]
+        if "local_steps" in known:
+            certificate["local_steps"] = known["local_steps"]
+    several = None if joint.finetune is None else joint.finetune.local_steps
+    finetune = replace(finetune, local_steps=several)
     system = system_of(scenario)
     plan = Plan(
         status=status,
         criterion=scenario.convergence.criterion.value,
-        scenario_sha256=scenario.sha256,
-        defaults=scenario.defaults,
+        scenario_sha256=task.asked.sha256,
+        defaults=task.asked.defaults,
         pretrain=pretrain,
         finetune=finetune,
         objective=objective,
