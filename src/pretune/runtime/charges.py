@@ -57,6 +57,7 @@ def charge_pretrain(scenario: Scenario, stage: PretrainStage, batch: int) -> Cha
 
 def charge_finetune(scenario: Scenario, stage: FinetuneStage, batch: Ints) -> Charge:
     """A federated round in which device k computed `batch[k]` samples at the plan's clocks and powers."""
+    scenario = scenario.settled(stage.local_steps)
     planned = cost.finetune_round(scenario, _floats(stage.batch), stage.clock_hz, stage.power_w, stage.bandwidth_hz)
     realised = cost.finetune_round(scenario, _floats(batch), stage.clock_hz, stage.power_w, stage.bandwidth_hz)
     if scenario.radio.access is Access.FDMA:

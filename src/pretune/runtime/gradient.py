@@ -28,17 +28,20 @@ class Gradient:
 
     `loss` is the mean loss of the batches, weighted like the gradient; `parts` has one tensor per trainable
     parameter; `buffers` are the new values of the model's buffers where the batches change them (batch norm).
+    With several local steps `loss` and `norm_sq` are those of the first, at the model as it is, `parts` are summed over
+    the local steps and `whole_sq` is their squared norm.
     """
 
     loss: float
     parts: Sequence[Tensor]
     norm_sq: float
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    whole_sq: float = 0.0
 
     @property
     def finite(self) -> bool:
         """Whether a step along it makes sense."""
-        return math.isfinite(self.loss) and math.isfinite(self.norm_sq)
+        return math.isfinite(self.loss) and math.isfinite(self.norm_sq) and math.isfinite(self.whole_sq)
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:

@@ -16,8 +16,9 @@ from pretune.ledger import Stage
 from pretune.plans import FinetuneStage, Plan, PretrainStage
 from pretune.runtime.aggregate import MEAN, Aggregation, Combiner, Rule
 from pretune.runtime.charges import Charge, charge_finetune, charge_pretrain
+from pretune.runtime.fedavg import vectorises
 from pretune.runtime.gradient import probe, trainable
-from pretune.runtime.local import Crew
+from pretune.runtime.local import Crew, LocalSteps
 from pretune.runtime.partition import hold
 from pretune.runtime.private import private_mean
 from pretune.runtime.task import Task
@@ -106,6 +107,10 @@ def make_job(
     if coupled and aggregation.rule is not Rule.MEAN:
         should = "mean: in a model with batch norm the devices' gradients are not all that they send"
         raise InputError.field("aggregation", aggregation.text, should)
+    if (finetune.local_steps or 1) > 1 and aggregation.rule is not Rule.MEAN:
+        raise InputError.field(
+            "aggregation", aggregation.text, "mean: with several local steps it is known for no other"
+        )
     combine: Combiner | None = None if aggregation.rule is Rule.MEAN else aggregation
     if scenario.privacy is not None and finetune.rounds:
         combine = private_mean(
@@ -136,12 +141,16 @@ def make_job(
         before += part.rounds
     before = 0
     for piece in finetune.parts:
-        crew = Crew.of(Stage.FINETUNE, held.task, held.sizes, piece.batch, scenario.devices.weight)
+        local, size = None, _step(scenario, "finetune_step")
+        if (piece.local_steps or 1) > 1:
+            fused = not coupled and vectorises(model, task.loss, task.train)
+            local = LocalSteps(count=piece.local_steps or 1, size=size, fused=fused)
+        crew = Crew.of(Stage.FINETUNE, held.task, held.sizes, piece.batch, scenario.devices.weight, local)
         stages.append(
             StageJob(
                 stage=Stage.FINETUNE,
                 rounds=piece.rounds,
-                step=_step(scenario, "finetune_step"),
+                step=size,
                 crew=crew,
                 charge=charge_finetune(scenario, piece, crew.batch),
                 before=before,
@@ -175,6 +184,7 @@ def check_runnable(plan: Plan, scenario: Scenario) -> tuple[PretrainStage, Finet
     if not plan.status.has_plan or plan.pretrain is None or plan.finetune is None:
         raise InputError.field("plan.status", plan.status.value, "a status with a plan to run")
     pretrain, finetune = plan.pretrain, plan.finetune
+    scenario.settled(finetune.local_steps)  # refuses a number that is none of the scenario's
     if pretrain.rounds < 0 or finetune.rounds < 0 or pretrain.rounds + finetune.rounds == 0:
         rounds = f"{pretrain.rounds} and {finetune.rounds}"
         raise InputError.field("plan: rounds of the two stages", rounds, "at least one round in all")

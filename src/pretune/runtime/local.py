@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from pretune.ledger import Stage
 from pretune.physics.types import Floats, Ints
 from pretune.runtime.aggregate import Combiner
+from pretune.runtime.fedavg import fused_local, looped_local
 from pretune.runtime.gradient import Gradient, fused_gradient, looped_gradient, stacked_gradient
 from pretune.runtime.sampling import draw, draw_one
 from pretune.runtime.task import PerSampleLoss, Samples
@@ -42,9 +44,18 @@ class Worker:
         return looped_gradient(model, loss, [self.batch_of(seed, round_)], [1.0])
 
 
+@dataclass(frozen=True, kw_only=True)
+class LocalSteps:
+    """How many steps of which size a device takes on its own in a round; `fused`: all devices at once."""
+
+    count: int
+    size: float
+    fused: bool = True
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Crew:
-    """All participants of a stage, K of them.
+    """All participants of a stage, K of them; with `local` they take several steps each between two averages.
 
     `data` is their samples one after the other; `batch` and `shares` have shape (K,). The three columns below have
     one entry per sample of a round, shape (sum of the batches,): the owner's size, where its samples begin, and
@@ -58,10 +69,13 @@ class Crew:
     size_column: Ints
     offset_column: Ints
     weight_column: Tensor
+    local: LocalSteps | None = None
 
     @staticmethod
-    def of(stage: Stage, data: Samples, sizes: Ints, batch: Ints, shares: Floats) -> Crew:
-        """The crew whose member k holds `sizes[k]` samples, in order, and computes `batch[k]` of them a round."""
+    def of(
+        stage: Stage, data: Samples, sizes: Ints, batch: Ints, shares: Floats, local: LocalSteps | None = None
+    ) -> Crew:
+        """The crew whose member k holds `sizes[k]` samples, in order, and computes `batch[k]` of them a step."""
         offsets = np.cumsum(sizes) - sizes
         return Crew(
             stage=stage,
@@ -71,11 +85,13 @@ class Crew:
             size_column=np.repeat(sizes, batch),
             offset_column=np.repeat(offsets, batch),
             weight_column=torch.from_numpy(np.repeat(shares / batch, batch)),
+            local=local,
         )
 
-    def batch_of(self, seed: int, round_: int) -> Samples:
-        """All samples of a round, those of the first member first."""
-        return self.data.take(draw(seed, self.stage, round_, self.size_column, self.offset_column))
+    def batch_of(self, seed: int, round_: int, local_step: int = 0) -> Samples:
+        """All samples of a local step, those of the first member first; a round's steps share its stream."""
+        first = local_step * len(self.size_column)
+        return self.data.take(draw(seed, self.stage, round_, self.size_column, self.offset_column, first=first))
 
     def gradient(
         self,
@@ -89,9 +105,15 @@ class Crew:
     ) -> Gradient:
         """The weighted average of the members' gradients at `model`, or what `combine` makes of them.
 
+        With local steps the average of all that they add up to, and no `combine`.
+
         In one batch, or member by member where samples of a batch influence each other (`coupled`, batch norm) or the
         members' own gradients are asked for (`combine`; not for coupled models).
         """
+        if self.local is not None:
+            way = fused_local if self.local.fused and not coupled else looped_local
+            draws = partial(self.batch_of, seed, round_)
+            return way(model, loss, draws, self.batch, self.shares, steps=self.local.count, size=self.local.size)
         if combine is None and not coupled:
             rows = draw(seed, self.stage, round_, self.size_column, self.offset_column)
             return fused_gradient(model, loss, self.data, self.weight_column, torch.from_numpy(rows))

@@ -81,6 +81,9 @@ def run_pilot(
     """
     if measure not in MEASURES:
         raise InputError.field("measure", measure, " or ".join(MEASURES))
+    if scenario.convergence.choices != (1,):
+        should = "1: a law is fitted to runs with one local step"
+        raise InputError.field("convergence.local_steps", scenario.convergence.local_steps, should)
     task = load_task(scenario.task, base) if task is None else task
     design = design_for(scenario) if design is None else design
     ground = Ground.of(scenario, task)

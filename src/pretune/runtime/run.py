@@ -60,7 +60,8 @@ def train(job: Job, journal: Journal) -> None:
         for round_ in journal.left(stage, before):
             # 1. Pre-training: the server draws b0 general samples. Fine-tuning: it broadcasts the model, and
             #    device k draws b_k of its own samples.
-            # 2. One stochastic gradient each, uploaded and averaged with the weights alpha_k (or by a robust rule).
+            # 2. One stochastic gradient each (or several local steps), uploaded and averaged with the weights alpha_k
+            #    (or by a robust rule).
             gradient = stage.crew.gradient(
                 job.model, job.task.loss, job.seed, round_, coupled=job.coupled, combine=stage.combine
             )

@@ -31,13 +31,13 @@ def uniforms(seed: int, stage: Stage, round_: int, first: int, count: int) -> Fl
     return Generator(philox).random(skip + count)[skip:]
 
 
-def draw(seed: int, stage: Stage, round_: int, sizes: Ints, offsets: Ints) -> Ints:
-    """Positions of all samples of a round, those of device 0 first.
+def draw(seed: int, stage: Stage, round_: int, sizes: Ints, offsets: Ints, *, first: int = 0) -> Ints:
+    """Positions of all samples of a round, those of device 0 first; `first` is how many draws come before them.
 
     `sizes` and `offsets` have one entry per *draw* (length sum of the batches): how many samples the drawing device
     holds, and where they begin in the concatenated data.
     """
-    return offsets + (uniforms(seed, stage, round_, 0, len(sizes)) * sizes).astype(np.int64)
+    return offsets + (uniforms(seed, stage, round_, first, len(sizes)) * sizes).astype(np.int64)
 
 
 def draw_one(seed: int, stage: Stage, round_: int, *, first: int, batch: int, size: int) -> Ints:
