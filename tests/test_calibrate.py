@@ -20,7 +20,7 @@ from pretune.scenario import load_scenario
 pytest.importorskip("torch")
 
 KEYS = {
-    "smoothness", "initial_gap", "shift", "pretrain_variance", "finetune_variance", "pl_constant",
+    "smoothness", "initial_gap", "shift", "pretrain_variance", "finetune_variance", "heterogeneity", "pl_constant",
     "flops_per_sample", "upload_bits", "download_bits", "wasserstein",
 }  # fmt: skip
 

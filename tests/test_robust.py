@@ -22,11 +22,11 @@ DIGITS = Path(__file__).parent.parent / "examples" / "digits.yaml"
 KEYS = (*RISING, "pl_constant")
 
 
-def tree(criterion: str, spread: float = 0.3, **measured: Any) -> dict[str, Any]:
+def tree(criterion: str, spread: float = 0.3, local_steps: Any = 1, **measured: Any) -> dict[str, Any]:
     """The demo with intervals of `spread` about the values in use."""
     found = read_tree(DIGITS)
     constants = found["convergence"]
-    constants |= {"criterion": criterion, "robust": True}
+    constants |= {"criterion": criterion, "robust": True, "local_steps": local_steps, "heterogeneity": 0.6}
     # the bounds hold for steps of at most 1/L only, at the upper end too
     for key in ("pretrain_step", "finetune_step"):
         constants[key] = min(constants[key], 1.0 / (constants["smoothness"] * (1.0 + spread)))
@@ -55,10 +55,11 @@ def at(scenario: Scenario, **constants: float) -> Scenario:
     return scenario.replace(convergence=type(used)(**{**same, "robust": False, **constants}))
 
 
+@pytest.mark.parametrize("local_steps", [1, 2, 6])
 @pytest.mark.parametrize("criterion", ["trajectory", "final"])
-def test_no_constants_in_the_box_are_worse_than_its_corner(criterion: str) -> None:
+def test_no_constants_in_the_box_are_worse_than_its_corner(criterion: str, local_steps: int) -> None:
     """Whatever the rounds and batches: also where the noise floor is above the gap, and in the last ulp's reach."""
-    scenario, rng = robust(criterion, spread=0.4), np.random.default_rng(0)
+    scenario, rng = robust(criterion, spread=0.4, local_steps=local_steps), np.random.default_rng(0)
     worst, noise, used = criterion_of(scenario), device_noise(scenario), scenario.convergence
     assert isinstance(used.finetune_variance, float)
     for _ in range(300):
@@ -73,9 +74,9 @@ def test_no_constants_in_the_box_are_worse_than_its_corner(criterion: str) -> No
         assert here <= objective(worst, noise, m, n, b0, batches) * (1.0 + 1e-12), (m, n, box)
 
 
-@pytest.mark.parametrize("criterion", ["trajectory", "final"])
-def test_a_robust_plan_is_proven_and_holds_all_over_the_box(criterion: str) -> None:
-    scenario = robust(criterion)
+@pytest.mark.parametrize(("criterion", "local_steps"), [("trajectory", 1), ("final", 1), ("final", [1, 2])])
+def test_a_robust_plan_is_proven_and_holds_all_over_the_box(criterion: str, local_steps: Any) -> None:
+    scenario = robust(criterion, local_steps=local_steps)
     plan = pretune.plan(scenario)
     assert pretune.check(plan, scenario).lower_bound_proven
     assert plan.pretrain is not None

@@ -92,6 +92,7 @@ class Measurements(Part):
     shift: Measurement | None = Field(default=None, description="Of `convergence.shift`.")
     pretrain_variance: Measurement | None = Field(default=None, description="Of `convergence.pretrain_variance`.")
     finetune_variance: Measurement | None = Field(default=None, description="Of `convergence.finetune_variance`.")
+    heterogeneity: Measurement | None = Field(default=None, description="Of `convergence.heterogeneity`.")
     pl_constant: Measurement | None = Field(default=None, description="Of `convergence.pl_constant`.")
     flops_per_sample: Measurement | None = Field(default=None, description="Of `workload.flops_per_sample`.")
     upload_bits: Measurement | None = Field(default=None, description="Of `workload.upload_bits`.")
@@ -110,7 +111,15 @@ class Measurements(Part):
 
 
 WORKLOAD = ("flops_per_sample", "upload_bits", "download_bits")
-CONVERGENCE = ("smoothness", "initial_gap", "shift", "pretrain_variance", "finetune_variance", "pl_constant")
+CONVERGENCE = (
+    "smoothness",
+    "initial_gap",
+    "shift",
+    "pretrain_variance",
+    "finetune_variance",
+    "heterogeneity",
+    "pl_constant",
+)
 
 
 def section_of(key: str) -> str | None:

@@ -33,7 +33,7 @@ CELL = ("task", "pretrain_rounds", "finetune_rounds", "server_batch", "batch")
 def test_the_page_shows_the_tables() -> None:
     page = (ROOT / "docs" / "theorems.md").read_text(encoding="utf-8")
     assert script("show_bounds").filled(page) == page, "run: python experiments/show_bounds.py"
-    assert page.count("<!-- table") == page.count("<!-- end -->") == 3
+    assert page.count("<!-- table") == page.count("<!-- end -->") == 5
 
 
 def test_every_measured_average_is_below_its_bound() -> None:
@@ -65,3 +65,20 @@ def test_a_cell_of_digits_comes_out_again() -> None:
     trajectory, _ = bounds.bounds_of(scenario, {**found, "device_variance": [found["finetune_variance"][0]] * 10}, cell)
     row = next(r for r in rows("bounds") if (r["task"], r["pretrain_rounds"]) == ("digits", "50"))
     assert trajectory == pytest.approx(float(row["trajectory"]), rel=0.05)
+
+
+def test_every_measured_average_with_local_steps_is_below_its_bound() -> None:
+    table = rows("local_bounds")
+    assert {row["local_steps"] for row in table} == {"1", "2", "4"}
+    for row in table:
+        assert int(row["seeds"]) >= 5
+        assert float(row["gradient_sq"]) < float(row["bound"]), row
+        assert float(row["bound"]) / float(row["gradient_sq"]) == pytest.approx(float(row["ratio"]), rel=0.01)
+
+
+def test_one_number_of_local_steps_is_chosen_at_each_step_size() -> None:
+    table = rows("local_choice")
+    for size in {row["finetune_step"] for row in table}:
+        of = [row for row in table if row["finetune_step"] == size]
+        (chosen,) = [row for row in of if row["chosen"] == "1"]
+        assert float(chosen["bound"]) == min(float(row["bound"]) for row in of)

@@ -48,8 +48,8 @@ def decide(
     """Sort the figures into those that are written and those that are only told.
 
     `tree` is the scenario file as it is; `scenario` what it says, with stand-ins where it lacks constants. A value is
-    written if the file has none, or one that an earlier calibration wrote (it equals its `measured.KEY.value`), or if
-    `overwrite` asks for it.
+    written if the file has none (and needs one: one local step needs no heterogeneity), or one that an earlier
+    calibration wrote (it equals its `measured.KEY.value`), or if `overwrite` asks for it.
     """
     before = scenario.measured or Measurements()
     measured: dict[str, dict[str, Any]] = {}
@@ -72,7 +72,8 @@ def decide(
             old is not None and old.is_value(getattr(getattr(scenario, section), key))
         )
         if not by_hand or overwrite:
-            if not _impossible(key, value):
+            needless = key == "heterogeneity" and known.get(key) is None and scenario.convergence.choices == (1,)
+            if not _impossible(key, value) and not needless:
                 values.setdefault(section, {})[key] = value
         elif not Measurement(**measured[key]).is_value(getattr(getattr(scenario, section), key)):
             used = figure_text(getattr(getattr(scenario, section), key))

@@ -48,6 +48,8 @@ def filled(tree: Mapping[str, Any], base: Path) -> Scenario:
         steps = [part[key] for key in STEPS if isinstance(part[key], int | float)]
         if "smoothness" not in part:  # the largest that these steps allow, and one that allows any rate
             part["smoothness"] = 1.0 / max(steps, default=1.0) if max(steps, default=1.0) > 0 else 1.0
+        if "heterogeneity" not in part and part.get("local_steps", 1) != 1:
+            part["heterogeneity"] = 0.0
         if "pl_constant" not in part and part.get("criterion") == "final":
             part["pl_constant"] = 1e-12
     return scenario_from_dict(whole, base)

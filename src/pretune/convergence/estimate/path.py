@@ -27,9 +27,10 @@ START, PRETRAIN, FINETUNE = "start", "pretrain", "finetune"
 class Look:
     """What was found at one model of the path.
 
-    `shift_sq`, corrected for noise, may come out negative; `secant` is the change of the task gradient since the look
+    `shift_sq` and `apart_sq` (the devices' gradients from their mean, squared and averaged by weight), corrected for
+    noise, may come out negative; `secant` is the change of the task gradient since the look
     before per change of the model (0 at the first); `device_variance` has one figure per device. The `..._error` are
-    standard errors of what choosing other samples would change (at most, for the shift); zero where all are taken.
+    standard errors of what choosing other samples would change (at most, for those two); zero where all are taken.
     """
 
     stage: str
@@ -37,11 +38,13 @@ class Look:
     task_loss: float
     gradient_norm_sq: float
     shift_sq: float
+    apart_sq: float
     pretrain_variance: float
     device_variance: tuple[float, ...]
     curvature: float
     secant: float
     shift_error: float
+    apart_error: float
     pretrain_error: float
     device_error: tuple[float, ...]
 
@@ -136,13 +139,13 @@ def _look(
     """Gradients, variances and curvature at the current model; and the model with its task gradient.
 
     The squared distance of the two mean gradients is too large by the variances of both means, which are subtracted
-    where the means are over sub-samples.
+    where the means are over sub-samples; the devices' distance from their mean likewise.
     """
     ours, general_loss = mean_gradient(subject, subject.general)
     theirs = torch.zeros_like(ours)
     variances: list[float] = []
     errors: list[float] = []
-    noise, task_loss = 0.0, 0.0
+    noise, task_loss, squares, scatter = 0.0, 0.0, 0.0, 0.0
     for data, share in subject.shares:
         mean, mean_loss = mean_gradient(subject, data)
         _refuse_non_finite(mean_loss, float(mean.square().sum()), stage)
@@ -151,13 +154,17 @@ def _look(
         variances.append(spread)
         errors.append(min(error, _UNKNOWN * spread))
         noise += share**2 * variances[-1] / len(data[0])
+        squares += share * float(mean.square().sum())
+        scatter += share * (1.0 - share) * variances[-1] / len(data[0])
         task_loss += share * mean_loss
     _refuse_non_finite(general_loss, float(ours.square().sum()), stage)
     pretrain_variance, pretrain_error = variance(subject, subject.general, ours)
     noise += pretrain_variance / len(subject.general[0])
-    noise = 0.0 if subject.exact else noise
+    noise, scatter = (0.0, 0.0) if subject.exact else (noise, scatter)
     shift_sq = float((ours - theirs).square().sum()) - noise
     norm_sq = float(theirs.square().sum())
+    apart_sq = squares - norm_sq - scatter if len(subject.shares) > 1 else 0.0
+    rank = effective_rank(subject, subject.general) if noise > 0.0 or scatter > 0.0 else 1.0
     if stage == START and norm_sq == 0.0 and pretrain_variance == 0.0:
         raise InputError("task.loss: does not change with the model's parameters: all its gradients are zero")
     here = (flat_model(subject), theirs)
@@ -169,26 +176,28 @@ def _look(
         task_loss=task_loss,
         gradient_norm_sq=norm_sq,
         shift_sq=shift_sq,
+        apart_sq=apart_sq,
         pretrain_variance=pretrain_variance,
         device_variance=tuple(variances),
         curvature=curvature,
-        shift_error=_shift_error(shift_sq, noise, subject),
+        shift_error=_distance_error(shift_sq, noise, rank),
+        apart_error=_distance_error(apart_sq, scatter, rank),
         pretrain_error=min(pretrain_error, _UNKNOWN * pretrain_variance),
         device_error=tuple(errors),
         secant=0.0 if last is None else secant((last[0], here[0]), (last[1], theirs)),
     ), here
 
 
-def _shift_error(shift_sq: float, noise: float, subject: Subject) -> float:
+def _distance_error(square: float, noise: float, rank: float) -> float:
     """Standard error of ``|d + e|^2`` for normal e with covariance C: at most ``sqrt(4 d'C d + 2 tr C^2)``.
 
-    `noise` is C's trace: ``tr C^2 = noise^2 / r``, r the effective rank (of the server's gradient), and ``d'C d <=
-    |d|^2 sqrt(tr C^2)``.
+    `noise` is C's trace: ``tr C^2 = noise^2 / rank``, with the effective rank (of the server's gradient), and ``d'C d``
+    is at most ``|d|^2 sqrt(tr C^2)``.
     """
     if noise == 0.0:
         return 0.0
-    spread = noise / math.sqrt(effective_rank(subject, subject.general))
-    return math.sqrt(4.0 * max(0.0, shift_sq) * spread + 2.0 * spread**2)
+    spread = noise / math.sqrt(rank)
+    return math.sqrt(4.0 * max(0.0, square) * spread + 2.0 * spread**2)
 
 
 def _refuse_non_finite(loss: float, other: float, stage: str) -> None:

@@ -136,6 +136,8 @@ def conclude(repetitions: Sequence[Repetition], weights: Floats, settings: Estim
         data,
     )
 
+    single["heterogeneity"] = _heterogeneity(paths, data, many, notes)
+
     slopes = [[gap_slopes(stage, settings.floor) for stage in path] for path in paths]
     rates = [min(float(stage.mean()) for stage in path) for path in slopes]
     every = [float(value) for path in slopes for stage in path for value in stage]
@@ -156,6 +158,26 @@ def conclude(repetitions: Sequence[Repetition], weights: Floats, settings: Estim
     single |= _counted(repetitions, notes)
     single["wasserstein"] = _distance(repetitions, many)
     return Figures(single=single, device_variance=devices, notes=tuple(notes))
+
+
+def _heterogeneity(paths: Sequence[Any], data: str, many: str, notes: list[str]) -> Measured:
+    """Root mean square distance of the devices' gradients from their mean, along fine-tuning where it matters."""
+    seconds = [second for _, second in paths]
+    if len(seconds[0][0].device_variance) < 2:
+        return exact(0.0, "one device is its own mean")
+    squares = [float(np.mean([look.apart_sq for look in second])) for second in seconds]
+    low, high = signed_interval(squares, error=_mean([look.apart_error for second in seconds for look in second]))
+    if low <= 0.0:
+        notes.append(
+            "heterogeneity: is not told from zero by these samples, so its value is the upper end; more lower it"
+        )
+    return Measured(
+        value=_root(high if low <= 0.0 else float(np.mean(squares))),
+        low=_root(low),
+        high=_root(high),
+        method="distance of the devices' gradients from their mean, root mean square by weight and along fine-tuning, "
+        f"{data}, {many}; met {_span([_root(look.apart_sq) for second in seconds for look in second])}",
+    )
 
 
 def _mean(values: Sequence[float]) -> float:
