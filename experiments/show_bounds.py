@@ -79,9 +79,55 @@ def worst() -> str:
     return table(["bound", "rounds", "steps", "shift", "worst function", "bound", "ratio"], shown)
 
 
+def local() -> str:
+    """The bound with local steps beside real training."""
+    rows = rows_of("local_bounds")
+    shown = [
+        [
+            row["finetune_step"],
+            f"{row['pretrain_rounds']} + {row['finetune_rounds']}",
+            f"{row['server_batch']}, {row['batch']}",
+            row["local_steps"],
+            f"{row['gradient_sq']} ({row['largest_gradient_sq']})",
+            row["bound"],
+            row["ratio"],
+        ]
+        for row in rows
+    ]
+    head = ["step", "rounds", "batches", "local steps", "squared gradient", "bound", "ratio"]
+    ratios = [float(row["ratio"]) for row in rows]
+    words = f"Bound over measured lies between {min(ratios):g} and {max(ratios):g}."
+    return f"{table(head, shown)}\n\n{words}"
+
+
+def choice() -> str:
+    """The number of local steps that the bound chooses, and what each is really worth."""
+    shown = [
+        [
+            row["finetune_step"],
+            row["local_steps"] + (" (chosen)" if row["chosen"] == "1" else ""),
+            row["bound"],
+            f"{row['pretrain_rounds']} + {row['finetune_rounds']}",
+            f"{row['accuracy']} ({row['accuracy_sd']})",
+            row["same_rounds"],
+            f"{row['same_accuracy']} ({row['same_accuracy_sd']})",
+        ]
+        for row in rows_of("local_choice")
+    ]
+    head = ["step", "local steps", "`final`", "its rounds", "accuracy, %", "rounds, same batches", "accuracy, %"]
+    return table(head, shown)
+
+
 def filled(page: str) -> str:
     """The page with its tables between their marks."""
-    for name, made in (("training", training()), ("constants", constants()), ("worst", worst())):
+    tables = {
+        "training": training(),
+        "constants": constants(),
+        "worst": worst(),
+        "local": local(),
+        "choice": choice(),
+    }
+    for name, made in tables.items():
         mark, end = f"<!-- table {name}: experiments/show_bounds.py -->", "<!-- end -->"
         page = re.sub(
             re.escape(mark) + ".*?" + re.escape(end),
