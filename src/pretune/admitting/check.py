@@ -141,6 +141,8 @@ def _refuse_kinds(scenario: Scenario) -> None:
         raise CheckFailed("admission: speaks of no scenario with a shared band")
     if scenario.privacy is not None:
         raise CheckFailed("admission: speaks of no scenario with a privacy section")
+    if scenario.convergence.choices != (1,):
+        raise CheckFailed("admission: speaks of no scenario with other than one local step")
 
 
 def _mask(admitted: Admitted, scenario: Scenario) -> Mask:

@@ -23,13 +23,13 @@ from pretune.planner.solve import (
     _FEW,
     _MARGIN,
     MOST_CERTIFIED,
-    _entry,
     _infeasible,
     _own_prices,
     _seal,
     _with_margin,
     _written,
     _written_large,
+    entry_of,
     share_of,
 )
 from pretune.plans import Plan, Status
@@ -171,11 +171,11 @@ def _proof(found: _Found, lower: float) -> Mapping[str, Any] | None:
     if found.proof is not None or search is None or len(scenario.devices) > MOST_CERTIFIED:
         return found.proof
     share_hz = share_of(scenario)
-    entries = [_entry(search.pool[i], search.homes[i], share_hz) for i in sorted(search.used)]
+    entries = [entry_of(search.pool[i], search.homes[i], share_hz) for i in sorted(search.used)]
     if not entries:
         own = _own_prices(found.problem, search.real[1])
         m, n = map(float, search.real[1])
-        entries = [_entry(own, (m, n, 0.0), share_hz)]
+        entries = [entry_of(own, (m, n, 0.0), share_hz)]
     if search.cut_spans or len(entries) > _FEW:
         system = system_of(scenario)
         sets = [priced(system, entry) for entry in entries]

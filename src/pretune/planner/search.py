@@ -112,7 +112,7 @@ class Search:
         self.solve(rounds)
         if not self.starts:
             self._whole_server_batches(rounds)
-        if self.best is not None and self._settled:
+        if self._settled:
             return
         self._cut(whole=True)
         if self.may_cut_spans and self.best is not None and not self._settled and not self.late:
@@ -144,8 +144,6 @@ class Search:
         """Whether the deadline has passed."""
         self.late = self.late or time.monotonic() > self.deadline
         return self.late
-
-    # ------------------------------------------------------------------ where to start
 
     def _grid(self) -> list[tuple[int, int]]:
         """A coarse grid of rounds within what either stage alone could do."""
@@ -373,10 +371,8 @@ class Search:
         return least, max(limits.delay, 2.0 * least)
 
     def _goal(self, whole: bool) -> float:
-        if whole:
-            return self.target
         real = self.real[0] - _REAL * self.tolerance * abs(self.real[0])
-        return min(real, self.floor, self._enough(self.ceiling))
+        return self.target if whole else min(real, self.floor, self._enough(self.ceiling))
 
     def _leave(self, tree: Tree, row: int, bound: float) -> None:
         """A pair of rounds that no prices settle: it stays open, unless not even its fastest run keeps the delay."""
