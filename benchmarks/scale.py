@@ -34,7 +34,7 @@ from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.large.crew import Crew
 from pretune.planner.large.newton import solve_cold
 from pretune.planner.problem import build
-from pretune.planner.solve import MOST_CERTIFIED
+from pretune.planner.write import MOST_CERTIFIED
 from pretune.plans import load_plan
 from pretune.scenario import Scenario
 

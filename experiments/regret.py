@@ -36,7 +36,7 @@ from pretune.planner import plan
 from pretune.planner.kernels.fixed import new_point
 from pretune.planner.problem import build
 from pretune.planner.search import Search
-from pretune.planner.solve import _with_margin
+from pretune.planner.write import with_margin
 from pretune.runtime.branches import Ground
 from pretune.runtime.pilot import points_of, run_pilot, with_law
 from pretune.scenario import Scenario
@@ -155,7 +155,7 @@ def grid_of(scenario: Scenario, budget: tuple[float, float], task: str) -> list[
 
 def _cell(scenario: Scenario, budget: tuple[float, float], m: int, n: int) -> Choice | None:
     """The planner's batches at fixed rounds, the server's rounded down to a power of two; None if nothing fits."""
-    problem = _with_margin(build(scenario)[0])
+    problem = with_margin(build(scenario)[0])
     search = Search(problem, 1e-4, math.inf)
     search.warm = new_point(problem.devices.cycles.size)
     search.best = None

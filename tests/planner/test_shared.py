@@ -22,7 +22,7 @@ from pretune.planner.kernels.band import least_share, power_ratio, upload_bill, 
 from pretune.planner.kernels.fixed import DELAY_SHORT, SOLVED, least_seconds, least_span, new_point, solve_fixed
 from pretune.planner.problem import Problem, build
 from pretune.planner.shortage import shortage_prices
-from pretune.planner.solve import _entry, share_of
+from pretune.planner.write import entry_of, share_of
 from pretune.plans import Status
 from pretune.price_sets import priced
 from pretune.scenario import Scenario
@@ -281,7 +281,7 @@ def test_batteries_that_the_band_leaves_too_little_for(seed: int) -> None:
     short = charged(scenario, low * 0.999)
     prices = shortage_prices(build(short)[0], (0, int(n)), 1.0)
     assert prices is not None
-    entry = _entry(prices, None, share_of(short))
+    entry = entry_of(prices, None, share_of(short))
     box = np.array([[0.0, 0.0, n, n, 0.0, math.inf]])
     system = system_of(short)
     weight = float(system.criterion.at(0.0, n).weight)

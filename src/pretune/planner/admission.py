@@ -29,8 +29,9 @@ from pretune.planner.admission_reasons import Dropped, reasons
 from pretune.planner.baselines.restricted import StageSearch
 from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.kernels.fixed import new_point
-from pretune.planner.solve import entry_of, plan_roughly
+from pretune.planner.solve import plan_roughly
 from pretune.planner.whole import Decision
+from pretune.planner.write import entry_of
 from pretune.plans import Plan, Status
 from pretune.scenario import Criterion, Scenario
 

@@ -10,8 +10,8 @@ from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.kernels.fixed import new_point
 from pretune.planner.problem import Problem
 from pretune.planner.search import Search
-from pretune.planner.solve import entry_of
 from pretune.planner.whole import Decision
+from pretune.planner.write import entry_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,18 +19,18 @@ from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.large.search import LargeSearch
 from pretune.planner.problem import Problem, build
 from pretune.planner.search import Search
-from pretune.planner.solve import (
-    _FEW,
-    _MARGIN,
+from pretune.planner.write import (
+    FEW,
+    MARGIN,
     MOST_CERTIFIED,
-    _infeasible,
-    _own_prices,
-    _seal,
-    _with_margin,
-    _written,
-    _written_large,
     entry_of,
+    infeasible_plan,
+    own_prices,
+    seal,
     share_of,
+    with_margin,
+    write_large,
+    write_plan,
 )
 from pretune.plans import Plan, Status
 from pretune.price_sets import priced
@@ -67,7 +67,7 @@ def planned_over(scenario: Scenario, tolerance: float, deadline: float, *, throw
     fitting = [count for count in choices if any(fits_one_round(problems[count], stage) for stage in STAGES)]
     if not fitting:
         # fewer local steps cost less: nothing fits with the fewest
-        answer = replace(_infeasible(every[choices[0]], problems[choices[0]]), **_head(scenario))
+        answer = replace(infeasible_plan(every[choices[0]], problems[choices[0]]), **_head(scenario))
         if throw:
             raise Infeasible(answer)
         return answer
@@ -78,7 +78,7 @@ def planned_over(scenario: Scenario, tolerance: float, deadline: float, *, throw
         ceiling = min(ceiling, math.inf if one.plan is None else one.plan.objective)
     for count in choices:
         if count not in found:
-            shortage = dict(_infeasible(every[count], problems[count]).certificate or {})
+            shortage = dict(infeasible_plan(every[count], problems[count]).certificate or {})
             found[count] = _Found(
                 scenario=every[count], problem=problems[count], search=None, plan=None, proven=math.inf, proof=shortage
             )
@@ -93,7 +93,7 @@ def _promising_first(problems: Mapping[int, Problem], deadline: float) -> list[i
     """The numbers of local steps in the order of their values with real batches, roughly."""
 
     def rough(problem: Problem) -> float:
-        search = Search(_with_margin(problem), _ROUGH, deadline, only_real=True)
+        search = Search(with_margin(problem), _ROUGH, deadline, only_real=True)
         search.run()
         return search.real[0]
 
@@ -105,26 +105,26 @@ def _promising_first(problems: Mapping[int, Problem], deadline: float) -> list[i
 def _searched(scenario: Scenario, problem: Problem, ceiling: float, tolerance: float, deadline: float) -> _Found:
     """One number of local steps, against the best plan of the numbers before."""
     if len(scenario.devices) > MOST_CERTIFIED and not scenario.radio.shares_decided:
-        large = LargeSearch(_with_margin(problem), system_of(scenario), tolerance, deadline)
+        large = LargeSearch(with_margin(problem), system_of(scenario), tolerance, deadline)
         large.run()
         if large.best is not None:
-            plan = _written_large(scenario, large, large.best, tolerance)
+            plan = write_large(scenario, large, large.best, tolerance)
             prices = (plan.certificate or {}).get("prices")
             proof = None if prices is None else {"prices": prices}
             return _Found(
                 scenario=scenario, problem=problem, search=None, plan=plan, proven=plan.lower_bound, proof=proof
             )
-    search = Search(_with_margin(problem), tolerance, deadline, ceiling=ceiling)
+    search = Search(with_margin(problem), tolerance, deadline, ceiling=ceiling)
     search.run()
     best = search.best
     better = best is not None and best.value < ceiling
-    written = _written(scenario, problem, search, tolerance) if better else None
+    written = write_plan(scenario, problem, search, tolerance) if better else None
     proven = 0.0
     if math.isfinite(search.proven) and math.isfinite(search.real[0]):
-        # as in `_written`: what the search proved holds for the true budgets up to the margin's worth
-        own, rounds = _own_prices(problem, search.real[1]), search.real[1]
+        # as in `write_plan`: what the search proved holds for the true budgets up to the margin's worth
+        own, rounds = own_prices(problem, search.real[1]), search.real[1]
         worth = own.budget + rounds[1] * own.energy * own.band * problem.limits.band
-        slip = 4.0 * _MARGIN * worth / coefficients(problem.criterion, *map(float, rounds))[0]
+        slip = 4.0 * MARGIN * worth / coefficients(problem.criterion, *map(float, rounds))[0]
         proven = search.proven - slip
     return _Found(scenario=scenario, problem=problem, search=search, plan=written, proven=proven, proof=None)
 
@@ -140,7 +140,7 @@ def _joined(scenario: Scenario, found: Mapping[int, _Found], tolerance: float, *
     plans = {count: one.plan for count, one in found.items() if one.plan is not None}
     if not plans:
         head = {**_head(scenario), "criterion": scenario.convergence.criterion.value}
-        return _seal(Plan(status=Status.NUMERICAL_FAILURE, **head))
+        return seal(Plan(status=Status.NUMERICAL_FAILURE, **head))
     count, best = min(plans.items(), key=lambda pair: (pair[1].objective, pair[0]))
     lower = min(best.objective, *(one.proven for one in found.values()))
     lower -= 1e-12 * abs(lower)
@@ -152,7 +152,7 @@ def _joined(scenario: Scenario, found: Mapping[int, _Found], tolerance: float, *
         certificate["local_steps"] = [{"steps": other, **(proof or {})} for other, proof in others.items()]
     else:
         certificate.pop("prices", None)  # a proof for some numbers proves nothing
-    return _seal(
+    return seal(
         replace(
             best,
             **_head(scenario),
@@ -173,10 +173,10 @@ def _proof(found: _Found, lower: float) -> Mapping[str, Any] | None:
     share_hz = share_of(scenario)
     entries = [entry_of(search.pool[i], search.homes[i], share_hz) for i in sorted(search.used)]
     if not entries:
-        own = _own_prices(found.problem, search.real[1])
+        own = own_prices(found.problem, search.real[1])
         m, n = map(float, search.real[1])
         entries = [entry_of(own, (m, n, 0.0), share_hz)]
-    if search.cut_spans or len(entries) > _FEW:
+    if search.cut_spans or len(entries) > FEW:
         system = system_of(scenario)
         sets = [priced(system, entry) for entry in entries]
         whole, needed = cover(system, sets, lower - 0.5 * SAME * abs(lower), search.cut_spans)

@@ -17,8 +17,8 @@ from pretune.errors import InputError
 from pretune.planner.infeasible import STAGES, fits_one_round, least_delay, least_energy
 from pretune.planner.problem import build
 from pretune.planner.search import Search
-from pretune.planner.solve import _with_margin, _written
 from pretune.planner.solve import plan as planned_alone
+from pretune.planner.write import with_margin, write_plan
 from pretune.plans import Plan
 from pretune.scenario import Scenario
 
@@ -124,11 +124,11 @@ def _planned(
         plan = found if found.status.has_plan else None
     elif any(fits_one_round(problem := build(scenario)[0], stage) for stage in STAGES):
         deadline = math.inf if time_limit is None else time.monotonic() + time_limit
-        search = Search(_with_margin(problem), tolerance, deadline)
+        search = Search(with_margin(problem), tolerance, deadline)
         if before is not None and before.best is not None:
             search.best, search.starts = before.best, (before.best.rounds,)
         search.run()
-        plan = _written(scenario, problem, search, tolerance) if search.best is not None else None
+        plan = write_plan(scenario, problem, search, tolerance) if search.best is not None else None
     point = FrontPoint(
         axis=axis,
         energy_j=scenario.budget.energy_j,

@@ -14,7 +14,8 @@ from typing import Any
 from pretune.certify import limits_of, sentence, totals, value_of
 from pretune.figures import system_of
 from pretune.planner.problem import build
-from pretune.planner.solve import MOST_CERTIFIED, TOLERANCE, _own_prices, entry_of, share_of
+from pretune.planner.solve import TOLERANCE
+from pretune.planner.write import MOST_CERTIFIED, entry_of, own_prices, share_of
 from pretune.plans import FinetuneStage, Plan, PretrainStage, Status
 from pretune.price_sets import multipliers_of, priced
 from pretune.scenario import Scenario
@@ -72,7 +73,7 @@ def written(task: Task, pretrain: PretrainStage, finetune: FinetuneStage, *, lat
     problem, _ = build(scenario)
     rounds = (pretrain.rounds, finetune.rounds)
     m, n = map(float, rounds)
-    entry = entry_of(_own_prices(problem, rounds), (m, n, 0.0), share_of(scenario))
+    entry = entry_of(own_prices(problem, rounds), (m, n, 0.0), share_of(scenario))
     certificate: dict[str, Any] = {"tolerance": task.tolerance}
     known = joint.certificate or {}
     if len(scenario.devices) <= MOST_CERTIFIED and known.get("prices"):

@@ -25,7 +25,7 @@ from pretune.errors import InputError
 from pretune.planner.baselines.outcome import UNUSED, Outcome, Task, written
 from pretune.planner.problem import Problem, build
 from pretune.planner.search import Search
-from pretune.planner.solve import _finetune_stage, _pretrain_stage, _with_margin
+from pretune.planner.write import finetune_stage, pretrain_stage, with_margin
 from pretune.plans import FinetuneStage, PretrainStage
 
 SHARE = 1e-6
@@ -92,14 +92,14 @@ def restricted(
     """The best plan of the changed problem."""
     began = time.perf_counter()
     problem, _ = build(task.scenario)
-    search = StageSearch(_with_margin(change(problem)), task.tolerance, task.deadline, stages=stages)
+    search = StageSearch(with_margin(change(problem)), task.tolerance, task.deadline, stages=stages)
     search.run()
     spent = time.perf_counter() - began
     best = search.best
     if best is None:
         return Outcome(name=name, plan=None, planning_s=spent, note="infeasible: not even one round fits")
     plan = written(
-        task, _pretrain_stage(task.scenario, best), _finetune_stage(task.scenario, best), late=_late(search, task)
+        task, pretrain_stage(task.scenario, best), finetune_stage(task.scenario, best), late=_late(search, task)
     )
     return Outcome(name=name, plan=plan, restricted_bound=min(search.proven, plan.objective), planning_s=spent)
 
@@ -117,7 +117,7 @@ def equal_split(task: Task, name: str) -> Outcome:
     began = time.perf_counter()
     problem, _ = build(task.scenario)
     limits = problem.limits
-    half = _with_margin(problem._replace(limits=limits._replace(energy=0.5 * limits.energy, delay=0.5 * limits.delay)))
+    half = with_margin(problem._replace(limits=limits._replace(energy=0.5 * limits.energy, delay=0.5 * limits.delay)))
     pretrain: PretrainStage = UNUSED
     finetune: FinetuneStage = FinetuneStage.unused()
     late = False
@@ -126,9 +126,9 @@ def equal_split(task: Task, name: str) -> Outcome:
         search.run()
         late = late or _late(search, task)
         if search.best is not None and stages[0]:
-            pretrain = _pretrain_stage(task.scenario, search.best)
+            pretrain = pretrain_stage(task.scenario, search.best)
         elif search.best is not None:
-            finetune = _finetune_stage(task.scenario, search.best)
+            finetune = finetune_stage(task.scenario, search.best)
     spent = time.perf_counter() - began
     if pretrain.rounds + finetune.rounds == 0:
         note = "infeasible: neither stage fits half of the budgets"

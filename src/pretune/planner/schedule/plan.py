@@ -15,7 +15,7 @@ from pretune.planner.kernels.segments import new_course
 from pretune.planner.problem import Problem
 from pretune.planner.schedule.search import ScheduleSearch
 from pretune.planner.schedule.whole import ScheduleDecision
-from pretune.planner.solve import _MARGIN, MOST_CERTIFIED, _head, _seal, _short, _with_margin
+from pretune.planner.write import MARGIN, MOST_CERTIFIED, head_of, seal, short, with_margin
 from pretune.plans import FinetuneStage, Plan, PretrainStage, Status
 from pretune.proof import cover
 from pretune.scenario import Scenario
@@ -24,22 +24,22 @@ from pretune.segment_bounds import priced_segments
 
 def planned(scenario: Scenario, problem: Problem, tolerance: float, deadline: float) -> Plan:
     """The best plan in segments of a scenario in which something fits."""
-    search = ScheduleSearch(_with_margin(problem), scenario.schedule, tolerance, deadline)
+    search = ScheduleSearch(with_margin(problem), scenario.schedule, tolerance, deadline)
     search.run()
     best = search.best
     if best is None:
-        return _seal(Plan(status=Status.NUMERICAL_FAILURE, **_head(scenario)))
+        return seal(Plan(status=Status.NUMERICAL_FAILURE, **head_of(scenario)))
     pretrain, finetune = _pretrain_stage(scenario, best), _finetune_stage(scenario, best)
     energy_j, delay_s = totals(scenario, pretrain, finetune)
     objective = value_of(scenario, pretrain, finetune)
-    own = _own_prices(problem, scenario.schedule, best.rounds)
+    own = own_prices(problem, scenario.schedule, best.rounds)
     # the search kept a margin of the budgets back: what it proved holds for the true ones up to the prices' worth of it
-    slip = 4.0 * _MARGIN * own.budget / coefficients(problem.criterion, *map(float, best.rounds))[0]
+    slip = 4.0 * MARGIN * own.budget / coefficients(problem.criterion, *map(float, best.rounds))[0]
     lower = min(search.proven - slip, objective)
     lower -= 1e-12 * abs(lower)
     gap = (objective - lower) / objective if objective > 0.0 else 0.0
     certificate, multipliers = _certificate(scenario, problem, search, own, lower, tolerance)
-    return _seal(
+    return seal(
         Plan(
             status=Status.OPTIMAL if gap <= tolerance else Status.TIME_LIMIT if search.late else Status.FEASIBLE,
             pretrain=pretrain,
@@ -52,7 +52,7 @@ def planned(scenario: Scenario, problem: Problem, tolerance: float, deadline: fl
             multipliers=multipliers,
             constraints=limits_of(scenario, pretrain, finetune),
             certificate=certificate,
-            **_head(scenario),
+            **head_of(scenario),
         )
     )
 
@@ -96,7 +96,7 @@ def _lengths(rounds: int, segments: int) -> np.ndarray[tuple[int], np.dtype[np.i
     return np.diff([j * rounds // segments for j in range(segments + 1)])
 
 
-def _own_prices(problem: Problem, segments: int, rounds: tuple[int, int]) -> SegmentPrices:
+def own_prices(problem: Problem, segments: int, rounds: tuple[int, int]) -> SegmentPrices:
     """The prices of the continuous optimum at the plan's rounds: its multipliers."""
     course = new_course(segments, problem.devices.cycles.size)
     ScheduleSearch(problem, segments, 1.0).solve(rounds, course)
@@ -128,8 +128,8 @@ def _certificate(
 def entry_of(prices: SegmentPrices, home: tuple[float, float]) -> dict[str, Any]:
     """A price set as the plan file holds it, rounded to twelve digits: any prices prove something."""
     omega = prices.delay / prices.energy if prices.energy > 0.0 else 0.0
-    entry: dict[str, Any] = {"energy": _short(prices.energy), "omega": _short(omega)}
+    entry: dict[str, Any] = {"energy": short(prices.energy), "omega": short(omega)}
     if np.any(prices.shares > 0.0):
-        entry["shares"] = [[_short(value) for value in row] for row in prices.shares.tolist()]
-    entry["home"] = [_short(home[0]), _short(home[1]), 0.0]
+        entry["shares"] = [[short(value) for value in row] for row in prices.shares.tolist()]
+    entry["home"] = [short(home[0]), short(home[1]), 0.0]
     return entry
