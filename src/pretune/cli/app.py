@@ -132,6 +132,14 @@ def run(
             help="PyTorch's threads; more pay off for large models, and change the last bits.",
         ),
     ] = 1,
+    backend: Annotated[
+        str,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="local (simulated), or federated: devices on TLS streams of their own, within this machine.",
+        ),
+    ] = "local",
     aggregation: Annotated[
         str,
         typer.Option(
@@ -166,6 +174,7 @@ def run(
             out=out,
             seed=seed,
             threads=threads,
+            backend=backend,
             aggregation=aggregation,
             processes=processes,
             device=device,

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+BACKENDS = ("local", "federated")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What the command line asked for."""
@@ -30,6 +33,7 @@ class Request:
     out: Path | None
     seed: int
     threads: int
+    backend: str
     aggregation: str
     processes: int
     device: str
@@ -43,9 +47,12 @@ class Request:
 def run_command(request: Request) -> int:
     """Run a plan, or plan a scenario and run that."""
     check_options(request.tolerance, request.time_limit)
+    if request.backend not in BACKENDS:
+        raise InputError.field("--backend", request.backend, "one of " + ", ".join(BACKENDS))
     scenario_path = _scenario_path(request)
     folder = _folder(request)
     execute = _runtime()
+    backend = _backend(request.backend)
     scenario = load_scenario(scenario_path)
     silent = request.quiet or request.as_json
     plan = _plan(request, scenario, folder)
@@ -71,6 +78,7 @@ def run_command(request: Request) -> int:
                 base=scenario_path.parent,
                 resume=request.resume,
                 progress=progress,
+                backend=backend,
             ),
         )
     except KeyboardInterrupt:
@@ -164,6 +172,19 @@ def _runtime() -> Callable[..., Any]:
     return run
 
 
+def _backend(name: str) -> Any:
+    """Who carries out the devices' part: None for the simulation; only here is gRPC imported."""
+    if name == "local":
+        return None
+    try:
+        from pretune.runtime.federated.loopback import Loopback
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "pretune":
+            raise
+        raise MissingExtra("flower", error.name) from None
+    return Loopback()
+
+
 def _with_progress(plan: Plan, silent: bool, call: Callable[[Any], Any]) -> Any:
     if silent:
         return call(None)
@@ -177,6 +198,8 @@ def _resume_line(folder: Path, scenario: Path, request: Request) -> str:
     words = ["pretune", "run", str(folder / "plan.json"), str(scenario), "-o", str(folder), "--resume"]
     if request.seed:
         words += ["--seed", str(request.seed)]
+    if request.backend != "local":
+        words += ["--backend", request.backend]
     if request.aggregation != "mean":
         words += ["--aggregation", request.aggregation]
     return shlex.join(words)

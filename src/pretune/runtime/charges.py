@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pretune.physics import cost
-from pretune.physics.types import Floats, Ints
+from pretune.physics.types import Bools, Floats, Ints
 from pretune.plans import FinetuneStage, PretrainStage
 from pretune.scenario import Access, Scenario
 
@@ -55,25 +55,32 @@ def charge_pretrain(scenario: Scenario, stage: PretrainStage, batch: int) -> Cha
     )
 
 
-def charge_finetune(scenario: Scenario, stage: FinetuneStage, batch: Ints) -> Charge:
-    """A federated round in which device k computed `batch[k]` samples at the plan's clocks and powers."""
+def charge_finetune(scenario: Scenario, stage: FinetuneStage, batch: Ints, present: Bools | None = None) -> Charge:
+    """A federated round in which device k computed `batch[k]` samples at the plan's clocks and powers.
+
+    `present`, shape (K,), says who took part (at least one); what the others may have spent is not known, and left out.
+    """
     scenario = scenario.settled(stage.local_steps)
     planned = cost.finetune_round(scenario, _floats(stage.batch), stage.clock_hz, stage.power_w, stage.bandwidth_hz)
     realised = cost.finetune_round(scenario, _floats(batch), stage.clock_hz, stage.power_w, stage.bandwidth_hz)
+    here = slice(None) if present is None else present
+    each_s, sent_s = realised.compute_s[here], realised.upload_s[here]
+    compute_j, upload_j = float(realised.compute_j[here].sum()), float(realised.upload_j[here].sum())
     if scenario.radio.access is Access.FDMA:
-        slowest = int((realised.compute_s + realised.upload_s).argmax())
-        compute_s, upload_s = float(realised.compute_s[slowest]), float(realised.upload_s[slowest])
+        slowest = int((each_s + sent_s).argmax())
+        compute_s, upload_s = float(each_s[slowest]), float(sent_s[slowest])
     else:
-        compute_s, upload_s = float(realised.compute_s.max()), float(realised.upload_s.sum())
+        compute_s, upload_s = float(each_s.max()), float(sent_s.sum())
+    down = realised.broadcast
     return Charge(
         planned_s=stage.round_s,
         planned_j=planned.energy_j,
-        realised_s=realised.time_s,
-        realised_j=realised.energy_j,
+        realised_s=realised.time_s if present is None else down.time_s + compute_s + upload_s,
+        realised_j=realised.energy_j if present is None else down.energy_j + compute_j + upload_j,
         causes={
-            "compute": Cause(time_s=compute_s, energy_j=float(realised.compute_j.sum())),
-            "upload": Cause(time_s=upload_s, energy_j=float(realised.upload_j.sum())),
-            "broadcast": Cause(time_s=realised.broadcast.time_s, energy_j=realised.broadcast.energy_j),
+            "compute": Cause(time_s=compute_s, energy_j=compute_j),
+            "upload": Cause(time_s=upload_s, energy_j=upload_j),
+            "broadcast": Cause(time_s=down.time_s, energy_j=down.energy_j),
         },
     )
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pretune.errors import InputError
+from pretune.runtime.charges import Charge
 from pretune.runtime.task import PerSampleLoss, Samples
 
 SLICE = 8192
@@ -30,6 +31,7 @@ class Gradient:
     parameter; `buffers` are the new values of the model's buffers where the batches change them (batch norm).
     With several local steps `loss` and `norm_sq` are those of the first, at the model as it is, `parts` are summed over
     the local steps and `whole_sq` is their squared norm.
+    `charge` is what the round cost by the model where that is not what the stage's rounds cost (a device was missing).
     """
 
     loss: float
@@ -37,6 +39,7 @@ class Gradient:
     norm_sq: float
     buffers: dict[str, Tensor] = field(default_factory=dict)
     whole_sq: float = 0.0
+    charge: Charge | None = None
 
     @property
     def finite(self) -> bool:

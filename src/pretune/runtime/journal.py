@@ -21,11 +21,19 @@ class Journal:
     A round is first held back (`hold`). `confirm` is called when the model as it is has given a finite loss: the round
     that made it is entered, the model is remembered as good, and a checkpoint is written if one is due. So ledger,
     checkpoints and the kept model never hold a round that broke the model, and a run that goes on from
-    a checkpoint needs nothing but the checkpoint.
+    a checkpoint needs nothing but the checkpoint. With `eager` it is enough that the model's numbers are finite: where
+    a round takes minutes of other people's time, one that is done is on the disk before the next begins.
     """
 
     def __init__(
-        self, folder: RunFolder, model: nn.Module, *, every: int, seconds: float, progress: ProgressCallback | None
+        self,
+        folder: RunFolder,
+        model: nn.Module,
+        *,
+        every: int,
+        seconds: float,
+        progress: ProgressCallback | None,
+        eager: bool = False,
     ) -> None:
         checkpoint, ledger = folder.restore()
         if checkpoint is not None:
@@ -37,7 +45,7 @@ class Journal:
         self._live = model.state_dict()  # shares memory with the model
         self._held: RoundRecord | None = None
         self._done = 0 if checkpoint is None else checkpoint.done
-        self._every, self._seconds, self._progress = every, seconds, progress
+        self._every, self._seconds, self._progress, self._eager = every, seconds, progress, eager
         self._saved_done, self._saved_at = self._done, time.monotonic()
 
     @property
@@ -60,6 +68,8 @@ class Journal:
     def hold(self, record: RoundRecord) -> None:
         """A round has been done; whether its model is any good will show."""
         self._held = record
+        if self._eager and all(bool(t.isfinite().all()) for t in self._live.values() if t.is_floating_point()):
+            self.confirm()
 
     def confirm(self) -> None:
         """The model as it is has given a finite loss."""
@@ -71,7 +81,8 @@ class Journal:
         self.folder.append(record)
         self.records.append(record)
         self._done += record.stage is not Stage.START
-        if self._done - self._saved_done >= self._every or time.monotonic() - self._saved_at >= self._seconds:
+        late = time.monotonic() - self._saved_at >= self._seconds or (self._eager and record.stage is Stage.FINETUNE)
+        if late or self._done - self._saved_done >= self._every:
             self.folder.checkpoint(self._done, self.good)
             self._saved_done, self._saved_at = self._done, time.monotonic()
         if self._progress is not None:

@@ -6,7 +6,7 @@ but the number of samples they draw before it, so a real device gives the same g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +18,7 @@ from pretune.ledger import Stage
 from pretune.physics.types import Floats, Ints
 from pretune.runtime.aggregate import Combiner
 from pretune.runtime.fedavg import fused_local, looped_local
+from pretune.runtime.charges import Charge
 from pretune.runtime.gradient import Gradient, fused_gradient, looped_gradient, stacked_gradient
 from pretune.runtime.sampling import draw, draw_one
 from pretune.runtime.task import PerSampleLoss, Samples
@@ -124,6 +125,10 @@ class Crew:
                 model, loss, pieces, self.shares.tolist(), lambda stack, shares: combine(stack, shares, round_)
             )
         return looped_gradient(model, loss, list(self._pieces(everything)), self.shares.tolist())
+
+    def exceptions(self) -> Mapping[int, Charge]:
+        """The rounds that cost something else by the model than the stage's others; here none can."""
+        return {}
 
     def workers(self) -> list[Worker]:
         """The members one by one."""

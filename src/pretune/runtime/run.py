@@ -20,6 +20,7 @@ from pretune.errors import InputError, PretuneError, RunFailed
 from pretune.ledger import Ledger, RoundRecord, Stage, load_ledger
 from pretune.plans import Plan
 from pretune.runtime.aggregate import Aggregation
+from pretune.runtime.backend import SIMULATED, Backend
 from pretune.runtime.evaluate import Score, evaluate
 from pretune.runtime.folder import RunFolder
 from pretune.runtime.gradient import Gradient, step
@@ -100,6 +101,7 @@ def run(
     device: str = "cpu",
     progress: ProgressCallback | None = None,
     task: Task | None = None,
+    backend: Backend | None = None,
 ) -> RunResult:
     """Carry out `plan` on the scenario's task and keep the books in the folder `out` (folder.py says what is in it).
 
@@ -124,6 +126,7 @@ def run(
         device: what pre-training computes on, ``cpu`` or ``cuda``; all else is computed on the CPU.
         progress: called with every record that is entered into the ledger.
         task: what is learnt, when it is not to be read from the scenario.
+        backend: who carries out the devices' part (default: this process simulates it).
 
     Raises:
         PlanMismatch: the plan was made for another scenario.
@@ -154,19 +157,24 @@ def run(
             layout = Layout.of(folder.identity)
             check_layout(layout, job, own_task=own_task)
             where = Path.cwd() if base is None else Path(base)
-            with _threads(int(folder.identity["threads"])), in_parallel(job, layout, folder.path, where) as spread:
-                _carry_out(spread, folder, checkpoint_every, checkpoint_s, progress)
+            with (
+                _threads(int(folder.identity["threads"])),
+                in_parallel(job, layout, folder.path, where) as spread,
+                (SIMULATED if backend is None else backend).crews(spread, folder.path) as crewed,
+            ):
+                eager = backend is not None
+                journal = Journal(
+                    folder, job.model, every=checkpoint_every, seconds=checkpoint_s, progress=progress, eager=eager
+                )
+                _carry_out(crewed, folder, journal)
         else:
             folder.tidy()
         return _result(job, folder)
 
 
-def _carry_out(
-    job: Job, folder: RunFolder, checkpoint_every: int, checkpoint_s: float, progress: ProgressCallback | None
-) -> None:
+def _carry_out(job: Job, folder: RunFolder, journal: Journal) -> None:
     """Train, or go on training, and write the results of a run that ended, well or not."""
     began = time.perf_counter()
-    journal = Journal(folder, job.model, every=checkpoint_every, seconds=checkpoint_s, progress=progress)
     resumed_at = len(journal.records)
     status, message = FINISHED, "all rounds were done"
     try:
@@ -243,7 +251,7 @@ def _record(
     stage: StageJob, round_: int, gradient: Gradient, score: Score | None, last: RoundRecord | None
 ) -> RoundRecord:
     """The ledger's line for a round that has just been done."""
-    charge = stage.charge
+    charge = gradient.charge or stage.charge
     return RoundRecord(
         stage=stage.stage,
         round=round_,

@@ -53,7 +53,11 @@ def summarise(job: Job, ledger: Ledger, *, status: str, message: str) -> dict[st
 
 def _stage(total: StageTotal, parts: Sequence[StageJob]) -> dict[str, Any]:
     # a run that diverged has not done all rounds, perhaps none of a later segment
-    done = [(max(0, min(total.rounds - part.before, part.rounds)), part.charge) for part in parts]
+    done = []
+    for part in parts:
+        rounds = max(0, min(total.rounds - part.before, part.rounds))
+        odd = [charge for n, charge in part.crew.exceptions().items() if part.before < n <= part.before + rounds]
+        done += [(rounds - len(odd), part.charge), *((1, charge) for charge in odd)]
     causes = {
         cause: {
             "time_s": math.fsum(rounds * charge.causes[cause].time_s for rounds, charge in done),

@@ -1,0 +1,69 @@
+"""The federation over TLS streams gives what the simulation gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from runtime_helpers import hand_plan, norm_task, small_scenario, tiny_task
+
+pytest.importorskip("grpc", reason="needs the extra `flower`")
+
+from pretune.fieldbook import load_fieldbook
+from pretune.runtime.federated.loopback import Loopback
+from pretune.runtime.run import run
+
+
+@pytest.mark.parametrize("task", [tiny_task, norm_task])
+def test_federated_and_local_give_the_same_model_and_ledger(tmp_path, task):
+    scenario = small_scenario()
+    plan = hand_plan(scenario, rounds=(5, 15))
+    local = run(plan, scenario, out=tmp_path / "local", task=task())
+    remote = run(plan, scenario, out=tmp_path / "remote", task=task(), backend=Loopback())
+    for name, tensor in local.model.state_dict().items():
+        torch.testing.assert_close(remote.model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
+    assert len(remote.ledger) == len(local.ledger) == 21
+    for one, other in zip(local.ledger, remote.ledger, strict=True):
+        assert (one.stage, one.round, one.realised_s, one.realised_j) == (
+            other.stage,
+            other.round,
+            other.realised_s,
+            other.realised_j,
+        )
+    assert remote.summary["realised"] == local.summary["realised"]
+    lines = load_fieldbook(tmp_path / "remote")
+    assert [line.round for line in lines] == list(range(1, 16))
+    assert all(line.answered == tuple(scenario.devices.names) for line in lines)
+    for device in lines[-1].devices:
+        assert device.compute_s > 0
+        assert device.bytes_up > 0
+        assert device.compute_source == "modelled"
+        assert device.applied["batch"] == "applied"
+        assert device.applied["clock"].startswith("not applied")
+
+
+def test_a_robust_rule_works_on_what_the_devices_send(tmp_path):
+    scenario = small_scenario()
+    plan = hand_plan(scenario, rounds=(0, 6))
+    local = run(plan, scenario, out=tmp_path / "local", task=tiny_task(), aggregation="median")
+    remote = run(plan, scenario, out=tmp_path / "remote", task=tiny_task(), aggregation="median", backend=Loopback())
+    for name, tensor in local.model.state_dict().items():
+        torch.testing.assert_close(remote.model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_a_federated_run_goes_on_as_a_local_one_and_back(tmp_path):
+    """Its folder is a run's folder like any other."""
+    scenario = small_scenario()
+    plan = hand_plan(scenario, rounds=(3, 9))
+    whole = run(plan, scenario, out=tmp_path / "whole", task=tiny_task())
+    for out, first, then in (("a", None, Loopback()), ("b", Loopback(), None)):
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, scenario, out=tmp_path / out, task=tiny_task(), backend=first, progress=_stop, checkpoint_every=1)
+        rest = run(plan, scenario, out=tmp_path / out, task=tiny_task(), backend=then)
+        assert [record.round for record in rest.ledger] == [record.round for record in whole.ledger]
+        for name, tensor in whole.model.state_dict().items():
+            torch.testing.assert_close(rest.model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def _stop(record) -> None:
+    if record.stage == "finetune" and record.round == 4:
+        raise KeyboardInterrupt
