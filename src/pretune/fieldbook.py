@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -135,3 +136,66 @@ def _round(tree: Mapping[str, Any]) -> FieldRound:
     rows: Sequence[Mapping[str, Any]] = tree["devices"]
     devices = tuple(DeviceRound(**{**row, "standing": Standing(row["standing"])}) for row in rows)
     return FieldRound(**{**tree, "devices": devices})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSummary:
+    """A device over all rounds: medians of seconds, sums of bytes and joules. `applied` says it for the terminal."""
+
+    name: str
+    rounds: int
+    answered: int
+    planned_compute_s: float
+    planned_upload_s: float
+    planned_j: float
+    compute_s: float | None
+    upload_s: float | None
+    waiting_s: float | None
+    bytes_up: int
+    bytes_down: int
+    measured_j: float
+    source: str
+    applied: str
+
+
+def field_summary(lines: Sequence[FieldRound]) -> tuple[DeviceSummary, ...]:
+    """One line a device, in the plan's order; empty where there are no rounds."""
+    found = []
+    for k, last in enumerate(lines[-1].devices if lines else ()):
+        rows = [line.devices[k] for line in lines]
+        good = [row for row in rows if row.standing is Standing.OK]
+        newest = good[-1] if good else last
+        found.append(
+            DeviceSummary(
+                name=last.name,
+                rounds=len(rows),
+                answered=len(good),
+                planned_compute_s=last.planned_compute_s,
+                planned_upload_s=last.planned_upload_s,
+                planned_j=sum(row.planned_j for row in good),
+                compute_s=_median([row.compute_s for row in good]),
+                upload_s=_median([row.upload_s for row in good]),
+                waiting_s=_median([row.waiting_s for row in good]),
+                bytes_up=sum(row.bytes_up for row in good),
+                bytes_down=sum(row.bytes_down for row in good),
+                measured_j=sum((row.compute_j or 0.0) + (row.upload_j or 0.0) for row in good),
+                source=newest.compute_source,
+                applied=_applied(newest.applied),
+            )
+        )
+    return tuple(found)
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _applied(words: Mapping[str, str] | None) -> str:
+    """The decisions that were applied, and those that were not, in a few words."""
+    if words is None:
+        return "-"
+    kinds: dict[str, list[str]] = {}
+    for decision, said in words.items():
+        kinds.setdefault(said.partition(":")[0].partition(" by ")[0], []).append(decision)
+    return "; ".join(f"{', '.join(decisions)} {kind}" for kind, decisions in kinds.items())

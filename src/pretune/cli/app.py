@@ -11,6 +11,7 @@ import typer
 from pretune.cli.admit import admit_command
 from pretune.cli.calibrate import calibrate_command
 from pretune.cli.compare import compare_command
+from pretune.cli.federation import device_command, enroll_command, server_command
 from pretune.cli.guard import complain, guarded
 from pretune.cli.pareto import pareto_command
 from pretune.cli.pilot import pilot_command
@@ -227,6 +228,9 @@ def profile() -> int:
 app.command("pareto")(pareto_command)
 app.command("pilot")(pilot_command)
 app.command("sweep")(sweep_command)
+app.command("server")(server_command)
+app.command("device")(device_command)
+app.command("enroll")(enroll_command)
 
 
 @app.command(context_settings=_ANY)

@@ -45,57 +45,70 @@ def load_task(section: Mapping[str, Any] | None, base: Path | None = None) -> Ta
 
 
 def _own(options: Options, base: Path) -> Task:
+    task = call_named(options, base)
+    if not isinstance(task, Task):
+        kind = type(task).__name__
+        raise InputError(f"{options.path}.function: returns {kind}, should return a pretune task (Task)")
+    return task
+
+
+def call_named(options: Options, base: Path) -> Any:
+    """What the function makes that a section names by ``file`` and ``function``, or by ``function`` alone.
+
+    The section's other keys are handed to it by name.
+
+    Raises:
+        InputError: the file or function can't be used, or it fails.
+    """
+    at = options.path
     if options.has("file"):
         file, name = options.text("file"), options.text("function", "make_task")
-        module = _from_file(base / Path(file).expanduser(), file)
+        module = _from_file(base / Path(file).expanduser(), file, at)
     else:
         options.skip("file")
         target = options.text("function")
         where, colon, name = target.partition(":")
         if not (where and colon and name):
-            raise InputError.field("task.function", target, 'module:function (or a "file" beside it)')
-        module = _imported(where)
+            raise InputError.field(f"{at}.function", target, 'module:function (or a "file" beside it)')
+        module = _imported(where, at)
     function = getattr(module, name, None)
     if not callable(function):
-        raise InputError.field("task.function", name, f"a function of {module.__name__.rpartition('.')[2]}")
-    return _call(function, name, options.rest())
+        raise InputError.field(f"{at}.function", name, f"a function of {module.__name__.rpartition('.')[2]}")
+    return _call(function, name, options.rest(), at)
 
 
-def _from_file(path: Path, given: str) -> ModuleType:
+def _from_file(path: Path, given: str, at: str) -> ModuleType:
     """Run a task file as a module of its own, under a name that no other file's has."""
     if not path.is_file():
-        raise InputError.field("task.file", given, "a Python file that exists")
+        raise InputError.field(f"{at}.file", given, "a Python file that exists")
     name = f"pretune_task_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}.{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise InputError.field("task.file", given, "a Python file (its name should end in .py)")
+        raise InputError.field(f"{at}.file", given, "a Python file (its name should end in .py)")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look their module up by its name
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise InputError(f"task.file: {given} can't be run ({_told(error)})") from error
+        raise InputError(f"{at}.file: {given} can't be run ({_told(error)})") from error
     return module
 
 
-def _imported(name: str) -> ModuleType:
+def _imported(name: str, at: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        raise InputError(f"task.function: module {name} can't be imported ({_told(error)})") from error
+        raise InputError(f"{at}.function: module {name} can't be imported ({_told(error)})") from error
 
 
-def _call(function: Callable[..., Any], name: str, options: dict[str, Any]) -> Task:
+def _call(function: Callable[..., Any], name: str, options: dict[str, Any], at: str) -> Any:
     try:
-        task = function(**options)
+        return function(**options)
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"task.function: {name} failed ({_told(error)})") from error
-    if not isinstance(task, Task):
-        raise InputError(f"task.function: {name} returns {type(task).__name__}, should return a pretune task (Task)")
-    return task
+        raise InputError(f"{at}.function: {name} failed ({_told(error)})") from error
 
 
 def _told(error: Exception) -> str:

@@ -217,7 +217,7 @@ class RemoteCrew(Crew):
                 break  # every answer is broken: it is the model that has diverged
             if now > began + max(patience.stalled_s, deadline - began):
                 raise RunFailed(
-                    f"fine-tuning round {round_}: {len(found.answers)} devices answered, at least {patience.fewest} should, "
+                    f"fine-tuning round {round_}: {len(found.answers)} devices answered, {patience.fewest} should, "
                     f"and it has gone on for {patience.stalled_s:g} s; what was done until then is kept"
                 )
             try:
