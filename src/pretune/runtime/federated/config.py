@@ -108,13 +108,14 @@ def load_server_config(path: Path) -> ServerConfig:
     _version(options, "pretune_server")
     host = options.text("host", "127.0.0.1")
     waits = options.section("patience")
+    mode = Mode(options.one_of("mode", list(Mode), Mode.FLOWER))
     config = ServerConfig(
         path=path.resolve(),
         plan=base / options.text("plan"),
         scenario=base / options.text("scenario"),
         out=base / options.text("out"),
         keys=base / options.text("keys"),
-        mode=Mode(options.one_of("mode", list(Mode), Mode.FLOWER)),
+        mode=mode,
         host=host,
         public_host=options.text("public_host", "localhost" if _is_loopback(host) else host),
         port=options.whole("port", STREAM_PORT, high=65535),
@@ -126,7 +127,7 @@ def load_server_config(path: Path) -> ServerConfig:
         keepalive_s=options.number("keepalive_s", 10.0, low=1.0, high=3600.0),
         patience=Patience(
             factor=waits.number("factor", 3.0, low=1.0, high=1e6),
-            floor_s=waits.number("floor_s", 5.0, low=0.0, high=1e9),
+            floor_s=waits.number("floor_s", 120.0 if mode is Mode.MESSAGES else 5.0, low=0.0, high=1e9),
             start_s=waits.number("start_s", 120.0, low=0.0, high=1e9),
             stalled_s=waits.number("stalled_s", 600.0, low=0.0, high=1e9),
             fewest=waits.whole("fewest", 1, low=1, high=10**6),

@@ -118,7 +118,12 @@ class MessageCarrier:
             Message(record, dst_node_id=self._nodes[device], message_type="train", ttl=self._ttl_s)
             for record, (device, _, _) in zip(content, batch, strict=True)
         ]
-        ids = list(self._grid.push_messages(messages))
+        try:
+            ids = list(self._grid.push_messages(messages))
+        except Exception:
+            for item in batch:  # they stay under way until they get through
+                self._outgoing.put(item)
+            raise
         now = time.monotonic()
         with self._lock:
             for message, (device, _, _) in zip(ids, batch, strict=True):
