@@ -13,7 +13,22 @@ from pretune.plans import Status, load_plan
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-COMMANDS = ("plan", "check", "run", "report", "compare", "admit", "calibrate", "profile", "pareto", "pilot", "studio")
+COMMANDS = (
+    "plan",
+    "check",
+    "run",
+    "report",
+    "compare",
+    "admit",
+    "calibrate",
+    "profile",
+    "pareto",
+    "pilot",
+    "server",
+    "device",
+    "enroll",
+    "studio",
+)
 
 
 def text(path: str) -> str:
@@ -25,7 +40,21 @@ def options_in(words: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["plan", "check", "run", "report", "compare", "admit", "calibrate", "pareto", "pilot"]
+    "command",
+    [
+        "plan",
+        "check",
+        "run",
+        "report",
+        "compare",
+        "admit",
+        "calibrate",
+        "pareto",
+        "pilot",
+        "server",
+        "device",
+        "enroll",
+    ],
 )
 def test_the_reference_lists_the_options_of_the_help(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

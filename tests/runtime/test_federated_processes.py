@@ -143,8 +143,7 @@ def test_a_server_killed_goes_on_from_the_last_completed_round(folder):
         for kills in range(2):
             server = _start("server", folder / "server.json")
             if kills < 1:
-                mark = 15
-                _until(lambda: _rounds(out) >= mark, "the server makes no progress")
+                _until(lambda: _rounds(out) >= 15, "the server makes no progress")
                 os.kill(server.pid, signal.SIGKILL)
                 server.wait()
                 done.append(_rounds(out))
