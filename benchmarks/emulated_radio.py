@@ -3,7 +3,7 @@
     python benchmarks/emulated_radio.py [--rounds 60] [--json FILE]        (root on Linux)
 
 Each device has a link of its own to the server: the uplink a token bucket (tbf) at the rate of the plan's power and
-bandwidth, the downlink at the rate of the broadcast (a multicast of the plan is as many transmissions side by side here).
+bandwidth, the downlink at the rate of the broadcast (one multicast of the plan is one transmission for each here).
 Devices compute on this machine and take as long as the plan's clock would (actuator `emulated`).
 
 What the cost model leaves out is measured first, by a short run over *other* rates with a model of another size:
@@ -259,8 +259,8 @@ def compare(folder: Path, rounds: int, *, together: bool, quick: bool) -> dict[s
 
     `quick`: a small model, and `h` is taken as HEADERS, so that one calibration run is enough.
     """
-    rates = [4e6, 5e6, 6e6, 8e6] if quick else [8e6, 10e6, 12e6, 16e6]
-    hidden, down = (8, 20e6) if quick else (128, 20e6)
+    rates = [2e6, 2.5e6, 3e6, 4e6] if quick else [8e6, 10e6, 12e6, 16e6]
+    hidden, down = (8, 10e6) if quick else (128, 20e6)
     small = make_scenario([1.5 * rate for rate in rates], hidden // 4, 1.5 * down)
     # a small model on quick links, where `a` counts, and a larger one, where `h` does
     settings = (small,) if quick else (small, make_scenario([0.7 * rate for rate in rates], hidden, 0.7 * down))

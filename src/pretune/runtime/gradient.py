@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -127,6 +127,15 @@ def stacked_gradient(
     pieces = torch.split(whole, [p.numel() for p in parameters])
     parts = [piece.view_as(p) for piece, p in zip(pieces, parameters, strict=True)]
     return Gradient(loss=total, parts=parts, norm_sq=norm_sq(parts))
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no entry is NaN or infinite. A sum is quick, and not finite if an entry is not; then each is looked at."""
+    return all(
+        bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
+        for tensor in tensors
+        if tensor.dtype.is_floating_point
+    )
 
 
 def norm_sq(parts: Sequence[Tensor]) -> float:

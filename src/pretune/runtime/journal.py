@@ -10,6 +10,7 @@ from torch import nn
 from pretune.ledger import Ledger, RoundRecord, Stage
 from pretune.runtime.checkpoint import state_of
 from pretune.runtime.folder import RunFolder
+from pretune.runtime.gradient import all_finite
 from pretune.runtime.job import StageJob
 
 ProgressCallback = Callable[[RoundRecord], None]
@@ -68,7 +69,7 @@ class Journal:
     def hold(self, record: RoundRecord) -> None:
         """A round has been done; whether its model is any good will show."""
         self._held = record
-        if self._eager and all(bool(t.isfinite().all()) for t in self._live.values() if t.is_floating_point()):
+        if self._eager and all_finite(self._live.values()):
             self.confirm()
 
     def confirm(self) -> None:

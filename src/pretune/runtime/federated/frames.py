@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -115,11 +114,6 @@ def unpack_tensors(body: bytes, like: Mapping[str, Tensor]) -> dict[str, Tensor]
             should = f"{tuple(like[name].shape)} {like[name].dtype}"
             raise BadFrame(f"{name[:80]} has shape {tuple(tensor.shape)} {tensor.dtype}, should have {should}")
     return found
-
-
-def all_finite(tensors: Sequence[Tensor]) -> bool:
-    """Whether no entry is NaN or infinite."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.dtype.is_floating_point)
 
 
 def _no_constant(name: str) -> float:

@@ -17,8 +17,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from pretune.ledger import Stage
-from pretune.runtime.federated.frames import BadFrame, Frame, all_finite, pack_tensors, unpack_tensors
-from pretune.runtime.gradient import trainable
+from pretune.runtime.federated.frames import BadFrame, Frame, pack_tensors, unpack_tensors
+from pretune.runtime.gradient import all_finite, trainable
 
 _BUFFER = "buffer:"
 
@@ -150,7 +150,7 @@ def read_update(frame: Frame, like: Mapping[str, Tensor]) -> Update:
         source=frame.text("source"),
         applied=Applied(batch=said.text("batch"), clock=said.text("clock"), power=said.text("power")),
     )
-    if frame.values.get("loss") is None or not all_finite(list(found.values())):
+    if frame.values.get("loss") is None or not all_finite(found.values()):
         raise NotFinite("holds numbers that are not finite")
     count = sum(not name.startswith(_BUFFER) for name in like)
     return Update(
