@@ -3,9 +3,9 @@
     python benchmarks/federation.py [--only streams,submit,messages,nvflare] [--nvflare VENV] [--json FILE]
 
 streams    4 devices with models of 400 kB, 16 devices with 2.5 MB: processes of their own, TLS on loopback. A round,
-           from its beginning to that of the next (stepping, evaluating, checkpointing included): the whole; less the slowest
-           device's computing; and less the link, which is what moving the same bytes there and back takes over bare
-           gRPC streams with TLS between as many processes on the same machine.
+           from its beginning to that of the next (stepping, evaluating, checkpointing included): the whole; less the
+           slowest device's computing; and less the link, which is what moving the same bytes there and back takes
+           over bare gRPC streams with TLS between as many processes on the same machine.
 submit     300 rounds of 4 devices from `flwr run` to the result, SuperLink and SuperNodes being there.
 messages   the same app over stock Flower messages (mode `messages`), a few rounds.
 nvflare    the cell network that carries NVFlare's aux messages, gRPC, in a venv of its own (--nvflare); told if absent.

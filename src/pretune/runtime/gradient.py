@@ -130,7 +130,7 @@ def stacked_gradient(
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether no entry is NaN or infinite. A sum is quick, and not finite if an entry is not; then each is looked at."""
+    """Whether no entry is NaN or infinite. The sum is quick, and not finite if an entry is not: then each is seen."""
     return all(
         bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
         for tensor in tensors
