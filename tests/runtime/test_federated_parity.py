@@ -9,6 +9,7 @@ from runtime_helpers import hand_plan, norm_task, small_scenario, tiny_task
 pytest.importorskip("grpc", reason="needs the extra `flower`")
 
 from pretune.fieldbook import load_fieldbook
+from pretune.report import render
 from pretune.runtime.federated.loopback import Loopback
 from pretune.runtime.run import run
 
@@ -39,6 +40,17 @@ def test_federated_and_local_give_the_same_model_and_ledger(tmp_path, task):
         assert device.compute_source == "modelled"
         assert device.applied["batch"] == "applied"
         assert device.applied["clock"].startswith("not applied")
+
+
+def test_the_report_sets_planned_beside_measured_and_says_what_was_applied(tmp_path):
+    scenario = small_scenario()
+    run(hand_plan(scenario, rounds=(2, 4)), scenario, out=tmp_path / "run", task=tiny_task(), backend=Loopback())
+    run(hand_plan(scenario, rounds=(2, 4)), scenario, out=tmp_path / "local", task=tiny_task())
+    html = render(tmp_path / "run")
+    assert "Planned against measured" in html
+    assert "batch applied; clock, power not applied" in html
+    assert "modelled" in html
+    assert "Planned against measured" not in render(tmp_path / "local")
 
 
 def test_a_robust_rule_works_on_what_the_devices_send(tmp_path):

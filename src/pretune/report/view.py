@@ -13,6 +13,7 @@ from pretune.ledger import Stage, StageTotal
 from pretune.plans import Plan
 from pretune.report import sentences
 from pretune.report.devices import Devices, devices
+from pretune.report.field import Field, field
 from pretune.report.figures import SAME, keeping_to_the_plan, learning
 from pretune.report.folder import RunFolder
 from pretune.report.spending import FINETUNE, PRETRAIN, Share, shares
@@ -74,6 +75,7 @@ class Page:
     ledger: list[dict[str, str]]
     keeping: list[Markup]
     devices: Devices | None
+    field: Field | None
     certificate: Certificate
     provenance: tuple[Fact, ...]
     defaults: tuple[str, ...]
@@ -104,6 +106,7 @@ def page(run: RunFolder) -> Page:
         ledger=[_ledger_row(total) for total in run.ledger.table()],
         keeping=keeping_to_the_plan(run),
         devices=devices(plan, run.scenario),
+        field=field(run),
         certificate=_certificate(plan),
         provenance=_provenance(run),
         defaults=tuple(printable(line) for line in plan.defaults),

@@ -1,0 +1,136 @@
+"""How long a federation takes to get over a fault: server and 4 devices as processes (400 kB, TLS), faults from outside.
+
+    python benchmarks/recovery.py [--json FILE]
+
+Times are from the fault (or its end) to the end of the next round, or to the next round in which the device takes part,
+as seen in the files of the run's folder. The deadline of a round is 1 s here (`patience.floor_s`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import federation
+
+from pretune.fieldbook import FieldRound, Standing, load_fieldbook
+
+DEADLINE_S = 1.0
+
+
+class Field:
+    """The processes of a federation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        federation._folder(folder, 4, 128, 100_000, "direct")
+        path = folder / "server.json"
+        tree = json.loads(path.read_text())
+        patience = {"floor_s": DEADLINE_S, "factor": 1.0}
+        path.write_text(json.dumps({**tree, "patience": patience}))
+        for k in range(4):
+            device = folder / f"d{k}.json"
+            device.write_text(json.dumps({**json.loads(device.read_text()), "actuator": {"use": "emulated"}}))
+        self.server = self.start_server()
+        self.devices = [self.start_device(k) for k in range(4)]
+
+    def start_server(self) -> subprocess.Popen[bytes]:
+        return federation._start("server", str(self.folder / "server.json"), "-q")
+
+    def start_device(self, k: int) -> subprocess.Popen[bytes]:
+        return federation._start("device", str(self.folder / f"d{k}.json"), "-q")
+
+    def lines(self) -> list[FieldRound]:
+        try:
+            return list(load_fieldbook(self.folder / "run"))
+        except Exception:
+            return []
+
+    def until(self, what: Callable[[list[FieldRound]], bool]) -> float:
+        """Seconds until the rounds so far are as asked."""
+        began = time.monotonic()
+        while not what(self.lines()):
+            if time.monotonic() - began > 120:
+                raise SystemExit("no recovery within two minutes")
+            time.sleep(0.005)
+        return time.monotonic() - began
+
+    def after(self, k: int, standing: Standing | None = None) -> Callable[[list[FieldRound]], bool]:
+        """A round later than those now has ended; with `standing`, one in which device k stood so."""
+        last = self.lines()[-1].round
+
+        def seen(lines: list[FieldRound]) -> bool:
+            later = [line for line in lines if line.round > last + 1]  # the one under way may have been done before
+            return any(standing in (None, line.devices[k].standing) for line in later)
+
+        return seen
+
+    def close(self) -> None:
+        for process in (self.server, *self.devices):
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait()
+
+
+def measure(field: Field) -> dict[str, float]:
+    """Each fault once."""
+    found = {}
+    field.until(lambda lines: len(lines) >= 10)
+
+    def fault(name: str, act: Callable[[], object], k: int, standing: Standing | None = None) -> None:
+        seen = field.after(k, standing)
+        act()
+        found[name] = field.until(seen)
+        time.sleep(0.5)
+
+    fault("nothing (two rounds)", lambda: None, 3)
+    fault("device killed: next round done", lambda: os.kill(field.devices[3].pid, signal.SIGKILL), 3)
+    field.devices[3].wait()
+
+    def again() -> None:
+        field.devices[3] = field.start_device(3)
+
+    fault("device started again: takes part", again, 3, Standing.OK)
+    fault("device frozen: next round done", lambda: os.kill(field.devices[2].pid, signal.SIGSTOP), 2)
+    fault("device awake: takes part", lambda: os.kill(field.devices[2].pid, signal.SIGCONT), 2, Standing.OK)
+
+    rounds = []
+
+    def restart() -> None:
+        os.kill(field.server.pid, signal.SIGKILL)
+        field.server.wait()
+        rounds.append(field.lines()[-1].round)
+        field.server = field.start_server()
+
+    fault("server killed and started: next round done", restart, 0)
+    numbers = [line.round for line in field.lines()]
+    assert numbers == list(range(1, len(numbers) + 1)), "a round is missing or there twice"
+    fault("all four again after that", lambda: None, 3, Standing.OK)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        field = Field(Path(name) / "field")
+        try:
+            found = measure(field)
+        finally:
+            field.close()
+    for name, seconds in found.items():
+        print(f"{name:<45} {seconds:7.3f} s")
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
