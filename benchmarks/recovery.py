@@ -1,4 +1,4 @@
-"""How long a federation takes to get over a fault: server and 4 devices as processes (400 kB, TLS), faults from outside.
+"""How long a federation takes to get over a fault: server and 4 devices as processes (400 kB, TLS).
 
     python benchmarks/recovery.py [--json FILE]
 
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import federation
 
+from pretune.errors import InputError
 from pretune.fieldbook import FieldRound, Standing, load_fieldbook
 
 DEADLINE_S = 1.0
@@ -50,7 +51,7 @@ class Field:
     def lines(self) -> list[FieldRound]:
         try:
             return list(load_fieldbook(self.folder / "run"))
-        except Exception:
+        except InputError:
             return []
 
     def until(self, what: Callable[[list[FieldRound]], bool]) -> float:

@@ -31,6 +31,7 @@ from pretune.errors import InputError
 
 DAYS = 825
 """How long certificates hold."""
+LOOPBACK = ("localhost", "127.0.0.1")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PURPOSE = b"pretune hello 1\n"
 
@@ -56,7 +57,8 @@ def enroll(folder: Path, hosts: Sequence[str], devices: Sequence[str]) -> list[s
             made.append("certificate authority")
         authority = (ca / "ca.crt").read_bytes()
         if not (server / "server.crt").is_file():
-            _make_server(ca, server, hosts)
+            # Flower's own helpers on the server reach it by loopback, whatever devices call it
+            _make_server(ca, server, list(dict.fromkeys([*hosts, *LOOPBACK])))
             made.append("server certificate for " + ", ".join(hosts))
         _write(server / "ca.crt", authority)
         for name in devices:
