@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from runtime_helpers import hand_plan, norm_task, small_scenario, tiny_task
@@ -79,3 +84,19 @@ def test_a_federated_run_goes_on_as_a_local_one_and_back(tmp_path):
 def _stop(record) -> None:
     if record.stage == "finetune" and record.round == 4:
         raise KeyboardInterrupt
+
+
+def test_flower_s_simulation_gives_the_same_model(tmp_path):
+    pytest.importorskip("flwr", reason="needs the extra `flower`")
+    pytest.importorskip("ray", reason="needs Ray: pip install 'flwr[simulation]'")
+    # in a process of its own: Ray leaves threads and files behind, and warns
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("flower_simulation.py")), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "same model" in done.stdout
