@@ -81,8 +81,7 @@ $(DEMO): pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e '.[train,parallel,privacy,reference,bench,docs,dev]'
-	$(PIP) install -c constraints.txt -e '.[train,parallel,flower,reference,bench,docs,dev]'
+	$(PIP) install -c constraints.txt -e '.[train,parallel,privacy,flower,reference,bench,docs,dev]'
 	touch $@ $(DEMO)
 
 clean:

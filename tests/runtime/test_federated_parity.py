@@ -58,6 +58,21 @@ def test_the_report_sets_planned_beside_measured_and_says_what_was_applied(tmp_p
     assert "Planned against measured" not in render(tmp_path / "local")
 
 
+def test_private_noise_is_not_what_the_devices_could_draw_themselves(tmp_path):
+    """They know the run's seed: with it, a simulation's noise can be taken off again, a federation's can't."""
+    pytest.importorskip("opacus", reason="needs the extra `privacy`")
+    privacy = {"epsilon": 4.0, "delta": 1e-5, "clip": 1.0, "parameters": 64 * 12 + 12 + 12 * 10 + 10}
+    scenario = small_scenario(privacy=privacy)
+    plan = hand_plan(scenario, rounds=(0, 2))
+    local = run(plan, scenario, out=tmp_path / "local", task=tiny_task())
+    remote = [run(plan, scenario, out=tmp_path / k, task=tiny_task(), backend=Loopback()) for k in ("a", "b")]
+    weights = [torch.cat([p.flatten() for p in one.model.parameters()]) for one in (local, *remote)]
+    # two rounds of noise on each weight, at the step of 0.05: never the same twice
+    expected = 0.05 * 2**0.5 * 2**0.5 * scenario.privacy.noise_std(2, 0.4)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert float((weights[one] - weights[other]).detach().std()) == pytest.approx(expected, rel=0.2)
+
+
 def test_a_robust_rule_works_on_what_the_devices_send(tmp_path):
     scenario = small_scenario()
     plan = hand_plan(scenario, rounds=(0, 6))
@@ -89,6 +104,8 @@ def _stop(record) -> None:
 def test_flower_s_simulation_gives_the_same_model(tmp_path):
     pytest.importorskip("flwr", reason="needs the extra `flower`")
     pytest.importorskip("ray", reason="needs Ray: pip install 'flwr[simulation]'")
+    if not os.environ.get("PRETUNE_SLOW"):
+        pytest.skip("takes 20 s of processor time: set PRETUNE_SLOW=1")
     # in a process of its own: Ray leaves threads and files behind, and warns
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("flower_simulation.py")), str(tmp_path)],

@@ -31,6 +31,7 @@ from pretune.runtime.federated.messages import NotFinite, Order, Update, model_f
 from pretune.runtime.federated.rows import Answer, device_round
 from pretune.runtime.gradient import Gradient, norm_sq, trainable
 from pretune.runtime.local import Crew
+from pretune.runtime.private import PrivateMean
 from pretune.runtime.task import PerSampleLoss
 from pretune.scenario import Scenario
 
@@ -156,7 +157,9 @@ class RemoteCrew(Crew):
             return Gradient(loss=math.nan, parts=[], norm_sq=math.nan)
         present: Ints = np.array(sorted(found.answers), dtype=np.int64)
         updates = [found.answers[k].update for k in present.tolist()]
-        shares = self.rounds.weigh(self.shares, present)
+        # noise was chosen for the plan's weights: larger ones would protect less than was promised
+        private = isinstance(combine, PrivateMean)
+        shares = self.shares[present] if private else self.rounds.weigh(self.shares, present)
         mean = _combined(model, updates, shares, round_, combine)
         if len(present) == len(self.batch):
             return mean

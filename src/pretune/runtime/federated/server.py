@@ -21,6 +21,7 @@ from pretune.runtime.federated.hub import Hub, Pass
 from pretune.runtime.federated.messages import weights_of
 from pretune.runtime.federated.tokens import Tokens
 from pretune.runtime.job import Job
+from pretune.runtime.private import PrivateMean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,8 @@ def remote_job(
             stages.append(stage)
             continue
         piece = next(pieces)
+        if isinstance(stage.combine, PrivateMean):
+            stage.combine.seed = secrets.randbits(63)  # devices know the run's seed, and must not know the noise
         cost = finetune_round(
             job.scenario, piece.batch.astype(float), piece.clock_hz, piece.power_w, piece.bandwidth_hz
         )
