@@ -129,6 +129,7 @@ def load_server_config(path: Path) -> ServerConfig:
             factor=waits.number("factor", 3.0, low=1.0, high=1e6),
             floor_s=waits.number("floor_s", 120.0 if mode is Mode.MESSAGES else 5.0, low=0.0, high=1e9),
             start_s=waits.number("start_s", 120.0, low=0.0, high=1e9),
+            again_s=waits.number("again_s", 10.0, low=0.0, high=1e9),
             stalled_s=waits.number("stalled_s", 600.0, low=0.0, high=1e9),
             fewest=waits.whole("fewest", 1, low=1, high=10**6),
         ),

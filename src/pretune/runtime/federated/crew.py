@@ -5,6 +5,7 @@ This file knows no network: whatever carries the frames is a `Carrier` (hub.py o
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
 import time
@@ -67,12 +68,14 @@ class Patience:
 
     A round ends `factor` times its planned time after its beginning, but not before `floor_s`, with the answers that
     are there; if they are fewer than `fewest`, it goes on until `stalled_s` and the run stops. Before its first round
-    the server waits up to `start_s` for all devices, then begins with at least `fewest`.
+    the server waits up to `start_s` for all devices, then begins with at least `fewest`; when it goes on with a run,
+    only `again_s` from when the first `fewest` are there.
     """
 
     factor: float = 3.0
     floor_s: float = 5.0
     start_s: float = 120.0
+    again_s: float = 10.0
     stalled_s: float = 600.0
     fewest: int = 1
 
@@ -99,12 +102,15 @@ class Rounds:
         if self.started:
             return
         self.started = True
-        until, count = time.monotonic() + self.patience.start_s, len(self.scenario.devices)
-        while len(self.carrier.present()) < count and (left := until - time.monotonic()) > 0:
-            try:
-                self.carrier.inbox.get(timeout=left)
-            except queue.Empty:
-                break
+        now, count = time.monotonic(), len(self.scenario.devices)
+        until, again = now + self.patience.start_s, bool(self.book.rounds)
+        while (here := len(self.carrier.present())) < count and now < until:
+            if again and here >= self.patience.fewest:
+                # a run that goes on does not wait long for those who may have gone for good
+                until, again = min(until, now + self.patience.again_s), False
+            with contextlib.suppress(queue.Empty):
+                self.carrier.inbox.get(timeout=until - now)
+            now = time.monotonic()
         here = len(self.carrier.present())
         self.events.tell("started", why=f"{here} of {count} devices are there")
 

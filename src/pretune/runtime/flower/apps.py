@@ -25,7 +25,7 @@ from pretune.runtime.federated.messages import Order
 from pretune.runtime.federated.serve import carry_out, read_errand, streams_of
 from pretune.runtime.federated.stream import Ticket, follow
 from pretune.runtime.flower.inviting import SECTION, Inviter
-from pretune.runtime.flower.launch import CONFIG, DEVICE_CONFIG, NODES, OUTCOME, PROCESS
+from pretune.runtime.flower.launch import CONFIG, DEVICE_CONFIG, NODES, OUTCOME, PROCESS, die_with_owner
 from pretune.runtime.flower.messages import Messages
 
 server, client = ServerApp(), ClientApp()
@@ -33,6 +33,7 @@ server, client = ServerApp(), ClientApp()
 
 @server.main()
 def serve(grid: Grid, context: Context) -> None:  # noqa: D103
+    die_with_owner()
     config = load_server_config(Path(os.environ[CONFIG]))
     state, outcome = config.state, {"ok": False, "message": "the server's end of the app was ended"}
     _write(state / PROCESS, {"pid": os.getpid(), "flower_run": context.run_id, "began_s": time.time()})
@@ -58,6 +59,7 @@ def serve(grid: Grid, context: Context) -> None:  # noqa: D103
 
 @client.train()
 def take_part(message: Message, context: Context) -> Message:  # noqa: D103
+    die_with_owner()
     values: dict[str, Any] = dict(message.content[SECTION])
     config = load_device_config(Path(str(context.node_config[DEVICE_CONFIG])))
     engine = make_engine(config)

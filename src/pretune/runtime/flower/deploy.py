@@ -15,6 +15,8 @@ from pretune.runtime.flower import launch
 Say = Callable[[str], None]
 ATTEMPTS = 4
 LOOK_S = 0.2
+AGAIN_S = 2.0, 30.0
+"""Pauses before a SuperNode that ended is started again: the first and, doubling, the longest."""
 LOST_S = 60.0
 """An app that has not begun so long after it was submitted is submitted again."""
 
@@ -68,14 +70,28 @@ def _watch(
 def attend(config: DeviceConfig, say: Say) -> None:
     """Be a device until stopped: a SuperNode that takes part in whatever run its server starts.
 
+    A SuperNode ends when the SuperLink does not know its key, which may be only not yet: it is started again.
+
     Raises:
-        RunFailed: the SuperNode ended by itself: the server does not know this device, or is gone for too long.
+        RunFailed: the SuperNode ended by itself for `patience_s`: the server does not know this device, or is gone.
     """
-    with _terminable(), launch.supernode(config) as node:
-        say(f"{config.name} attends at {config.host}:{config.flower_port}")
-        code = node.wait()
+    since, pause = time.monotonic(), AGAIN_S[0]
     log = config.keys / "flower" / "supernode.log"
-    raise RunFailed(f"Flower's SuperNode ended with code {code}: is the device enrolled at the server? See {log}")
+    with _terminable():
+        while True:
+            began = time.monotonic()
+            with launch.supernode(config) as node:
+                say(f"{config.name} attends at {config.host}:{config.flower_port}")
+                code = node.wait()
+            now = time.monotonic()
+            if now - began > LOST_S:  # it had been accepted
+                since, pause = now, AGAIN_S[0]
+            why = f"Flower's SuperNode ended with code {code}: is {config.name} enrolled at the server? See {log}"
+            if now - since > config.patience_s:
+                raise RunFailed(why)
+            say(f"{why}; trying again in {pause:g} s")
+            time.sleep(pause)
+            pause = min(2 * pause, AGAIN_S[1])
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,9 +26,11 @@ from pretune.runtime.flower.program import write_program
 
 CONFIG, DEVICE_CONFIG = "PRETUNE_SERVER_CONFIG", "device-config"
 NODES, OUTCOME, PROCESS, LOG = "nodes.json", "outcome.json", "serverapp.json", "superlink.log"
+OWNER = "PRETUNE_OWNER"
+"""The process of `pretune server` or `pretune device` that everything else belongs to."""
 CONNECTION = "pretune"
 QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-READY_S, COMMAND_S = 90.0, 120.0
+READY_S, COMMAND_S, LEFTOVERS_S = 90.0, 120.0, 15.0
 
 
 def command(name: str) -> str:
@@ -45,7 +48,7 @@ def command(name: str) -> str:
 def environment(home: Path, **more: str) -> dict[str, str]:
     """What Flower's processes see: no telemetry, a home of their own, and each other on the path."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-    return {**os.environ, **QUIET, "FLWR_HOME": str(home), "PATH": path, **more}
+    return {**os.environ, **QUIET, "FLWR_HOME": str(home), "PATH": path, OWNER: str(os.getpid()), **more}
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -79,6 +82,7 @@ def superlink(config: ServerConfig) -> Iterator[subprocess.Popen[bytes]]:
         *("--enable-supernode-auth", "--database", str(state / "state.db")),
         "--disable-runtime-dependency-installation",
     ]
+    _wait_for_the_last_one(config)
     if _listens(config.host, config.flower_port):
         raise InputError.field("server.flower_port", config.flower_port, "a port that nothing else listens on")
     with open(state / LOG, "ab") as log:
@@ -241,9 +245,32 @@ def _start(words: Sequence[str], env: Mapping[str, str], log: Any) -> subprocess
 
 
 def _die_with_parent() -> None:
-    """Linux: get SIGTERM when whoever started us is gone, even by kill -9 (prctl PR_SET_PDEATHSIG)."""
+    """Linux: be killed when whoever started us is gone, even by kill -9 (prctl PR_SET_PDEATHSIG)."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def die_with_owner() -> None:
+    """In a process that Flower started for us: end when the command that all belongs to is gone, within a second."""
+    owner = int(os.environ.get(OWNER, "0"))
+
+    def watch() -> None:
+        while alive(owner):
+            time.sleep(0.5)
+        os._exit(1)
+
+    if owner:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _wait_for_the_last_one(config: ServerConfig) -> None:
+    """A server that was killed a moment ago: what is left of it ends by itself, which takes a second or two."""
+    until = time.monotonic() + LEFTOVERS_S
+    while time.monotonic() < until:
+        pid = serverapp_pid(config)
+        if (pid is None or not alive(pid)) and not _listens(config.host, config.flower_port):
+            return
+        time.sleep(0.1)
 
 
 def _listens(host: str, port: int) -> bool:
