@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from runtime_helpers import hand_plan, norm_task, small_scenario, tiny_task
 pytest.importorskip("grpc", reason="needs the extra `flower`")
 
 from pretune.fieldbook import load_fieldbook
+from pretune.ledger import Stage
 from pretune.report import render
 from pretune.runtime.federated.loopback import Loopback
 from pretune.runtime.run import run
@@ -71,6 +73,21 @@ def test_private_noise_is_not_what_the_devices_could_draw_themselves(tmp_path):
     expected = 0.05 * 2**0.5 * 2**0.5 * scenario.privacy.noise_std(2, 0.4)
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert float((weights[one] - weights[other]).detach().std()) == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.parametrize("task", [tiny_task, norm_task])
+def test_local_steps_are_taken_by_the_devices(tmp_path, task):
+    plain = small_scenario()
+    convergence = {**plain.to_dict()["convergence"], "local_steps": 3, "heterogeneity": 1.0}
+    scenario = small_scenario(convergence=convergence)
+    plan = hand_plan(scenario, rounds=(0, 5))
+    plan = replace(plan, finetune=replace(plan.finetune, local_steps=3))
+    local = run(plan, scenario, out=tmp_path / "local", task=task())
+    remote = run(plan, scenario, out=tmp_path / "remote", task=task(), backend=Loopback())
+    for name, tensor in local.model.state_dict().items():
+        torch.testing.assert_close(remote.model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
+    assert remote.summary["realised"] == local.summary["realised"]
+    assert [record.gradient_norm_sq for record in remote.ledger.of(Stage.FINETUNE)] == [None] * 5
 
 
 def test_a_robust_rule_works_on_what_the_devices_send(tmp_path):

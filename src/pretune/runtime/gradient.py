@@ -40,6 +40,8 @@ class Gradient:
     buffers: dict[str, Tensor] = field(default_factory=dict)
     whole_sq: float = 0.0
     charge: Charge | None = None
+    norm_known: bool = True
+    """Whether `norm_sq` is of the gradient at the model as it is; a federation with local steps does not know."""
 
     @property
     def finite(self) -> bool:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from pretune.ledger import Stage
 from pretune.physics.types import Floats, Ints
 from pretune.runtime.aggregate import Combiner
-from pretune.runtime.fedavg import fused_local, looped_local
 from pretune.runtime.charges import Charge
+from pretune.runtime.fedavg import fused_local, looped_local
 from pretune.runtime.gradient import Gradient, fused_gradient, looped_gradient, stacked_gradient
 from pretune.runtime.sampling import draw, draw_one
 from pretune.runtime.task import PerSampleLoss, Samples

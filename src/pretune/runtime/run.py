@@ -262,7 +262,7 @@ def _record(
         elapsed_s=(last.elapsed_s if last else 0.0) + charge.realised_s,
         elapsed_j=(last.elapsed_j if last else 0.0) + charge.realised_j,
         loss=gradient.loss,
-        gradient_norm_sq=gradient.norm_sq,
+        gradient_norm_sq=gradient.norm_sq if gradient.norm_known else None,
         test_loss=None if score is None else score.loss,
         test_accuracy=None if score is None else score.accuracy,
     )

@@ -10,7 +10,7 @@ import math
 import queue
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -167,11 +167,13 @@ class RemoteCrew(Crew):
         private = isinstance(combine, PrivateMean)
         shares = self.shares[present] if private else self.rounds.weigh(self.shares, present)
         mean = _combined(model, updates, shares, round_, combine)
+        if self.local is not None:  # what came is the sum over the local steps: of the first alone nothing is known
+            mean = replace(mean, norm_known=False, whole_sq=mean.norm_sq)
         if len(present) == len(self.batch):
             return mean
         here = np.isin(np.arange(len(self.batch)), present)
         charge = charge_finetune(self.rounds.scenario, self.piece, self.batch, here)
-        return Gradient(loss=mean.loss, parts=mean.parts, norm_sq=mean.norm_sq, buffers=mean.buffers, charge=charge)
+        return replace(mean, charge=charge)
 
     def exceptions(self) -> Mapping[int, Charge]:
         """The rounds in which somebody was missing."""
@@ -197,6 +199,9 @@ class RemoteCrew(Crew):
                     power_w=float(self.piece.power_w[k]),
                     compute_s=float(self.cost.compute_s[k]),
                     upload_s=float(self.cost.upload_s[k]),
+                    steps=1 if self.local is None else self.local.count,
+                    step_size=0.0 if self.local is None else self.local.size,
+                    stride=int(self.batch.sum()),
                 )
                 .frame()
                 .pack()

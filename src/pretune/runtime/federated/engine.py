@@ -8,16 +8,20 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 
 from pretune.errors import InputError
+from pretune.runtime.fedavg import looped_local
 from pretune.runtime.federated.actuators import Actuator, Nothing, applied
 from pretune.runtime.federated.frames import BadFrame, Frame, unpack_tensors
 from pretune.runtime.federated.messages import Applied, Effort, Order, update_frame, weights_of
 from pretune.runtime.federated.meter import Meter
+from pretune.runtime.gradient import Gradient
 from pretune.runtime.local import Worker
 from pretune.runtime.partition import hold
+from pretune.runtime.sampling import draw_one
 from pretune.runtime.task import PerSampleLoss, Samples, Task
 from pretune.scenario import Scenario
 
@@ -86,12 +90,11 @@ class Engine:
         with torch.no_grad():
             for name, tensor in found.items():
                 own[name].copy_(tensor)
-        worker = Worker(stage=order.stage, data=self.data, batch=order.batch, share=1.0, first=order.first)
-        gradient = worker.gradient(self.model, self.loss, order.seed, round_)
+        gradient = self._gradient(order, round_)
         self.actuator.finish(order, began)
         done, spent = time.monotonic(), self.meter.joules(joules, self.meter.read())
         tensors = {f"{i}": part for i, part in enumerate(gradient.parts)}
-        tensors |= {f"buffer:{name}": buffer for name, buffer in gradient.buffers.items()}
+        tensors |= {f"buffer:{name}": gradient.buffers.get(name, old) for name, old in self.model.named_buffers()}
         effort = Effort(
             received_at=received_at,
             sent_at=time.monotonic(),
@@ -101,6 +104,20 @@ class Engine:
             applied=self._applied,
         )
         return update_frame(run, round_, order.batch, gradient.loss, tensors, effort)
+
+    def _gradient(self, order: Order, round_: int) -> Gradient:
+        """Of one step, or summed over the local ones."""
+        if order.steps == 1:
+            worker = Worker(stage=order.stage, data=self.data, batch=order.batch, share=1.0, first=order.first)
+            return worker.gradient(self.model, self.loss, order.seed, round_)
+
+        def draws(step: int) -> Samples:
+            first = order.first + step * order.stride
+            rows = draw_one(order.seed, order.stage, round_, first=first, batch=order.batch, size=len(self.data))
+            return self.data.take(rows)
+
+        alone = np.array([order.batch], dtype=np.int64)
+        return looped_local(self.model, self.loss, draws, alone, np.ones(1), steps=order.steps, size=order.step_size)
 
     def close(self) -> None:
         """Leave clock and power as they were found."""

@@ -21,6 +21,7 @@ from pretune.runtime.federated.frames import BadFrame, Frame, pack_tensors, unpa
 from pretune.runtime.gradient import all_finite, trainable
 
 _BUFFER = "buffer:"
+_FIGURES = ("clock_hz", "power_w", "compute_s", "upload_s", "step_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,8 @@ class Order:
     """What the plan asks of one device in a stage (or a segment of one).
 
     `first` is how many draws of a round's stream come before the device's own, `seed` the run's (sampling.py).
-    `compute_s` and `upload_s` are the plan's figures for it.
+    `compute_s` and `upload_s` are the plan's figures for it. With several local steps it takes `steps` of size
+    `step_size` by itself, the draws of one step `stride` after those of the one before.
     """
 
     stage: Stage
@@ -39,6 +41,9 @@ class Order:
     power_w: float
     compute_s: float
     upload_s: float
+    steps: int = 1
+    step_size: float = 0.0
+    stride: int = 0
 
     def frame(self) -> Frame:
         """As it is sent."""
@@ -53,7 +58,7 @@ class Order:
         """
         if frame.kind != "order" or frame.text("stage") != Stage.FINETUNE.value:
             raise BadFrame("is no order for the devices' stage")
-        numbers = {key: frame.number(key) for key in ("clock_hz", "power_w", "compute_s", "upload_s")}
+        numbers = {key: frame.number(key) for key in _FIGURES}
         if min(numbers.values()) < 0:
             raise BadFrame("an order has negative figures")
         return Order(
@@ -61,6 +66,8 @@ class Order:
             seed=frame.whole("seed"),
             batch=max(1, frame.whole("batch")),
             first=frame.whole("first"),
+            steps=max(1, frame.whole("steps")),
+            stride=frame.whole("stride"),
             **numbers,
         )
 

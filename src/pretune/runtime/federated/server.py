@@ -97,9 +97,8 @@ def remote_job(
         piece = next(pieces)
         if isinstance(stage.combine, PrivateMean):
             stage.combine.seed = secrets.randbits(63)  # devices know the run's seed, and must not know the noise
-        cost = finetune_round(
-            job.scenario, piece.batch.astype(float), piece.clock_hz, piece.power_w, piece.bandwidth_hz
-        )
+        settled = job.scenario.settled(piece.local_steps)
+        cost = finetune_round(settled, piece.batch.astype(float), piece.clock_hz, piece.power_w, piece.bandwidth_hz)
         crew = RemoteCrew(**vars(stage.crew), rounds=rounds, piece=piece, cost=cost)
         stages.append(replace(stage, crew=crew))
     try:
