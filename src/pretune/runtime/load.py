@@ -47,8 +47,9 @@ def load_task(section: Mapping[str, Any] | None, base: Path | None = None) -> Ta
 def _own(options: Options, base: Path) -> Task:
     task = call_named(options, base)
     if not isinstance(task, Task):
+        name = str(options.tree.get("function") or "make_task").rpartition(":")[2]
         kind = type(task).__name__
-        raise InputError(f"{options.path}.function: returns {kind}, should return a pretune task (Task)")
+        raise InputError(f"{options.path}.function: {name} returns {kind}, should return a pretune task (Task)")
     return task
 
 
