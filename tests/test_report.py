@@ -72,7 +72,7 @@ def test_the_page_parses_and_says_what_happened(tmp_path: Path) -> None:
     assert "Incomplete" not in text
     assert "Every round took exactly the time and energy that were planned for it." in text
     assert "One more millijoule lowers the bound by 1.2e-7" in text
-    assert "More delay would not lower the bound." in text
+    assert "At these rounds, more delay would not lower the bound." in text
     assert page.count("svg") == 6
     assert not re.search(r"\bnan\b", html, re.I)
 

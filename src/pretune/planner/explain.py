@@ -59,11 +59,12 @@ def explain(plan: Plan, scenario: Scenario) -> tuple[str, ...]:
 
 
 def _stages(m: int, n: int) -> str:
+    counted = f"{m or n:,} round{'' if (m or n) == 1 else 's'}"
     if n == 0:
-        return f"The plan pre-trains for {m:,} rounds and does not fine-tune."
+        return f"The plan pre-trains for {counted} and does not fine-tune."
     if m == 0:
-        return f"The plan fine-tunes for {n:,} rounds and does not pre-train."
-    return f"The plan pre-trains for {m:,} rounds and fine-tunes for {n:,}."
+        return f"The plan fine-tunes for {counted} and does not pre-train."
+    return f"The plan pre-trains for {counted} and fine-tunes for {n:,}."
 
 
 def _binding(plan: Plan) -> str:

@@ -63,7 +63,7 @@ def privacy(plan: Plan, scenario: Scenario) -> str:
 
 
 def prices(plan: Plan) -> list[str]:
-    """The multipliers in words, one line each."""
+    """The multipliers in words, one line each; at the plan's rounds (more of a budget may still buy rounds)."""
     limits = {constraint.name: constraint.limit for constraint in plan.constraints}
     lines = []
     for name, value in plan.multipliers.items():
@@ -71,7 +71,7 @@ def prices(plan: Plan) -> list[str]:
         worth = abs(value) * limits.get(budget, 1.0)
         what = "prediction" if plan.criterion == "calibrated" else "bound"
         if not worth > WORTHLESS * abs(plan.objective):
-            lines.append(f"More {budget} would not lower the {what}.")
+            lines.append(f"At these rounds, more {budget} would not lower the {what}.")
             continue
         step, prefix = _small_step(limits.get(budget, math.inf), unit)
         share = f" ({gap(step * abs(value / plan.objective))})" if plan.objective > 0 else ""
