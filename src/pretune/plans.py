@@ -74,12 +74,14 @@ class Infeasibility:
     """Why nothing fits: the limits that clash, and the smallest budgets that would do.
 
     `min_energy_j` is the least energy at the given delay, `min_delay_s` the least delay at the given energy;
-    infinity (written as null) where no amount would do.
+    infinity (written as null) where no amount would do. `drop` names devices without which a plan exists, none of
+    which could stay; None (absent from the file) where no part of the fleet fits.
     """
 
     clash: tuple[str, ...]
     min_energy_j: float
     min_delay_s: float
+    drop: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,8 @@ class Plan:
                 "min_energy_j": _or_none(self.infeasibility.min_energy_j),
                 "min_delay_s": _or_none(self.infeasibility.min_delay_s),
             }
+            if self.infeasibility.drop is not None:
+                head["infeasibility"]["drop"] = list(self.infeasibility.drop)
         if self.pretrain is not None and self.finetune is not None:
             head |= {
                 "pretrain": self.pretrain.to_dict(),
@@ -223,10 +227,12 @@ def plan_from_dict(tree: object) -> Plan:
         clash = reader.take("infeasibility", dict, None)
         if clash is not None:
             inner = Reader(clash, "plan.infeasibility")
+            drop = inner.take("drop", list, None)
             common["infeasibility"] = Infeasibility(
                 clash=tuple(str(name) for name in inner.take("clash", list)),
                 min_energy_j=inner.budget("min_energy_j"),
                 min_delay_s=inner.budget("min_delay_s"),
+                drop=None if drop is None else tuple(str(name) for name in drop),
             )
             inner.done()
         reader.done()

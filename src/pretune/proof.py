@@ -7,6 +7,7 @@ bound each box at the claim or above (`pretune.bounds`).
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -43,12 +44,14 @@ def cover(
     claim: float,
     cut_spans: bool,
     most: tuple[float, float] | None = None,
+    deadline: float = math.inf,
 ) -> tuple[bool, list[int]]:
     """Whether the prices bound all rounds at `claim` or above, and which of them that took.
 
     Cuts what no prices bound in two, again and again; each box asks the price sets whose homes are nearest, and a box
     that can't be cut asks all. `cut_spans`: whether the proof needs the spans of a fine-tuning round cut as well.
-    `most`: the most rounds of either stage, by default all that the delay allows.
+    `most`: the most rounds of either stage, by default all that the delay allows. From `deadline` on (of
+    `time.monotonic`) nothing more is cut.
     """
     most_m, most_n = most_rounds(system) if most is None else most
     s1, s2 = _length_range(system) if cut_spans else (0.0, math.inf)
@@ -69,7 +72,7 @@ def cover(
         boxes, best, which = boxes[whole], best[whole], which[whole]
         if not len(boxes):
             return True, np.flatnonzero(settled).tolist()
-        if len(boxes) > MOST_BOXES:
+        if len(boxes) > MOST_BOXES or time.monotonic() > deadline:
             break
         sides = _sides(system, stacked, boxes, best, which, claim, cut_spans)
         boxes = np.concatenate(_halves(boxes, sides))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from draws import ODDITIES, draw, odd
 
 from pretune import certify
-from pretune.errors import Infeasible
+from pretune.admitting.roster import subscenario
+from pretune.errors import CheckFailed, Infeasible
 from pretune.planner import plan
 from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.problem import build
@@ -186,3 +188,43 @@ def test_infeasible_odd_scenarios_are_checked(seed: int) -> None:
     assert "hopeless budgets" in ODDITIES
     answer = plan(scenario, throw=False, time_limit=5.0)
     certify.check(answer, scenario)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(4))
+def test_without_the_devices_to_drop_a_plan_exists_and_none_could_stay(kind: str, seed: int) -> None:
+    scenario = broken(kind, seed)
+    answer = plan(scenario, throw=False)
+    assert answer.infeasibility is not None
+    names, drop = scenario.devices.names, answer.infeasibility.drop
+    if drop is None:
+        alone = (subscenario(scenario, np.array([name == one for name in names])) for one in names)
+        assert not any(map(feasible, alone))
+        return
+    assert 0 < len(drop) < len(names)
+    assert feasible(subscenario(scenario, np.array([name not in drop for name in names])))
+    for back in drop:
+        kept = np.array([name not in drop or name == back for name in names])
+        assert not feasible(subscenario(scenario, kept))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clash": ["power:nobody"]},
+        {"clash": []},
+        {"min_energy_j": 1e-30},
+        {"min_delay_s": 1e-30},
+        {"drop": ["nobody"]},
+        {"drop": []},
+    ],
+)
+def test_check_refuses_figures_that_speak_of_nothing(change: dict[str, Any]) -> None:
+    scenario = broken("delay", 0)
+    tree = plan(scenario, throw=False).to_dict()
+    certify.check(plan_from_dict(tree), scenario)
+    tree["infeasibility"] |= change
+    forged = plan_from_dict(tree)
+    forged = plan_from_dict({**tree, "message": certify.sentence(forged)})
+    with pytest.raises(CheckFailed, match="infeasibility"):
+        certify.check(forged, scenario)

@@ -11,6 +11,7 @@ import numpy as np
 from pretune.certify import limits_of, sentence, totals, value_of
 from pretune.figures import SAME, system_of
 from pretune.physics import cost, link
+from pretune.planner.dropped import devices_to_drop
 from pretune.planner.infeasible import STAGES, clashing_limits, least_delay, least_energy, one_sample
 from pretune.planner.kernels.fixed import ENERGY_SHORT, least_span, new_point, solve_fixed
 from pretune.planner.kernels.priced import Prices, point_prices
@@ -31,6 +32,8 @@ MOST_CERTIFIED = 1000
 large fleets, whose certificate leaves the shares to the checker."""
 FEW = 40
 """A proof of up to this many price sets is written down as the search found it."""
+_GRACE_S = 1.0
+"""Beyond a time limit, for finding out which prices the proof takes; without an answer the plan carries none."""
 MARGIN = 1e-11
 """Share of the budgets kept back for rounding errors, so that a plan keeps its limits to the last bit."""
 
@@ -176,7 +179,9 @@ def _certificate(
         if search.cut_spans or len(entries) > FEW:
             # many sets were tried on the way; ask the proof which of them it takes
             sets = [priced(system, entry) for entry in entries]
-            whole, needed = cover(system, sets, lower - 0.5 * SAME * abs(lower), search.cut_spans)
+            late = search.deadline + _GRACE_S
+            claim = lower - 0.5 * SAME * abs(lower)
+            whole, needed = cover(system, sets, claim, search.cut_spans, deadline=late)
             entries = [first, *(entries[i] for i in needed if i > 0)] if whole else []
         if entries:
             certificate["prices"] = entries
@@ -230,6 +235,7 @@ def infeasible_plan(scenario: Scenario, problem: Problem) -> Plan:
                 clash=clashing_limits(problem, scenario.devices.names),
                 min_energy_j=least_energy(problem),
                 min_delay_s=least_delay(problem),
+                drop=devices_to_drop(scenario, problem),
             ),
             certificate=certificate,
             **head_of(scenario),

@@ -128,4 +128,15 @@ def clash(plan: Plan) -> list[str]:
         lines.append(f"At the given energy at least {seconds(why.min_delay_s, 6)} of time would do.")
     else:
         lines.append("At the given energy no amount of time would do.")
+    if why.drop is not None:
+        lines.append(f"Without {_named(why.drop)} a plan exists, and none of them could stay.")
     return lines
+
+
+_NAMED = 12
+"""Devices that a sentence names."""
+
+
+def _named(names: tuple[str, ...]) -> str:
+    shown = ", ".join(printable(name) for name in names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more (all are in the plan file)"

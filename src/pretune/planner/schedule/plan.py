@@ -36,7 +36,7 @@ def planned(scenario: Scenario, problem: Problem, tolerance: float, deadline: fl
     # the search kept a margin of the budgets back: what it proved holds for the true ones up to the prices' worth of it
     slip = 4.0 * MARGIN * own.budget / coefficients(problem.criterion, *map(float, best.rounds))[0]
     lower = min(search.proven - slip, objective)
-    lower -= 1e-12 * abs(lower)
+    lower = max(lower - 1e-12 * abs(lower), 0.0)  # every criterion is at least zero
     gap = (objective - lower) / objective if objective > 0.0 else 0.0
     certificate, multipliers = _certificate(scenario, problem, search, own, lower, tolerance)
     return seal(

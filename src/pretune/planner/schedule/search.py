@@ -31,6 +31,8 @@ from pretune.planner.search import Search
 
 MOST_BOXES = 20_000
 """Boxes to look at: what ends a search that no tolerance ends."""
+_START, _START_SHARE = 1e-4, 0.4
+"""Tolerance, and share of the time, of the search for constant decisions to begin with."""
 _THIN = 8.0
 """A box whose sides differ by more than this is cut across the longer one."""
 _OWN = 8
@@ -65,7 +67,9 @@ class ScheduleSearch:
         """Search until the gap is within the tolerance, nothing is left to cut, or the time is up."""
         count = self.problem.devices.cycles.size
         self._warm = new_course(self.segments, count)
-        start = Search(self.problem, self.tolerance, self.deadline)
+        # constant decisions are only where to begin: no more exact than usual, and not with all of the time
+        now = time.monotonic()
+        start = Search(self.problem, max(self.tolerance, _START), now + _START_SHARE * (self.deadline - now))
         start.run()
         if start.best is None:
             return
