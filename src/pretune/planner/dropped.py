@@ -10,11 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.admitting.roster import Mask, subscenario
 from pretune.physics import link
 from pretune.physics.types import Floats
 from pretune.planner.infeasible import fits_one_round
-from pretune.planner.problem import Problem, build
+from pretune.planner.problem import Devices, Problem
 from pretune.scenario import Scenario
 
 _ONE_ROUND = (0.0, 1.0)
@@ -27,12 +26,11 @@ def devices_to_drop(scenario: Scenario, problem: Problem) -> tuple[str, ...] | N
 
     `scenario` is one in which nothing fits with all of them, `problem` the planning problem it is.
     """
-    order = np.argsort(_appetite(scenario, problem), kind="stable")
+    down_s = _broadcasts(scenario)
+    order = np.argsort(_appetite(scenario, problem, down_s), kind="stable")
 
     def fits(members: NDArray[np.intp]) -> bool:
-        mask: Mask = np.zeros(len(order), dtype=bool)
-        mask[members] = True
-        return fits_one_round(build(subscenario(scenario, mask))[0], _ONE_ROUND)
+        return fits_one_round(_part(problem, np.sort(members), down_s), _ONE_ROUND)
 
     low, high = 0, len(order)
     while high - low > 1:
@@ -48,19 +46,36 @@ def devices_to_drop(scenario: Scenario, problem: Problem) -> tuple[str, ...] | N
     return tuple(scenario.devices.names[k] for k in left_out.tolist())
 
 
-def _appetite(scenario: Scenario, problem: Problem) -> Floats:
+def _broadcasts(scenario: Scenario) -> Floats:
+    """Seconds of a broadcast that has to reach each device, shape (K,)."""
+    fleet, radio = scenario.devices, scenario.radio
+    return link.airtime(
+        scenario.workload.download_bits,
+        np.full_like(fleet.gain, scenario.server.transmit_power_w),
+        fleet.gain,
+        np.full_like(fleet.gain, radio.broadcast_bandwidth_hz),
+        radio.noise_psd_w_per_hz,
+    )
+
+
+def _part(problem: Problem, members: NDArray[np.intp], down_s: Floats) -> Problem:
+    """The problem of some of the devices. A shared band stays whole: it is counted in equal shares of all of them."""
+    limits, batches = problem.limits, problem.batches
+    longest = float(down_s[members].max())
+    shorter = longest / limits.down_s if limits.down_s > 0.0 else 0.0
+    return problem._replace(
+        devices=Devices(*(column[members] for column in problem.devices)),
+        batches=batches._replace(low=batches.low[members], high=batches.high[members]),
+        limits=limits._replace(down_s=longest, down_j=limits.down_j * shorter),
+    )
+
+
+def _appetite(scenario: Scenario, problem: Problem, down_s: Floats) -> Floats:
     """About the largest share that a device alone takes of a limit: time at full speed, energy or battery in all time.
 
     Shape (K,). Only the order matters, and a poor order only means that more devices are left out.
     """
     d, limits, fleet = problem.devices, problem.limits, scenario.devices
-    down_s = link.airtime(
-        scenario.workload.download_bits,
-        np.full_like(fleet.gain, scenario.server.transmit_power_w),
-        fleet.gain,
-        np.full_like(fleet.gain, scenario.radio.broadcast_bandwidth_hz),
-        scenario.radio.noise_psd_w_per_hz,
-    )
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         quickest = down_s + d.cycles / d.clock_max + d.span / d.exponent_max
         time = np.maximum(limits.delay - down_s, 1e-12 * limits.delay)
