@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pretune.clash import wrong_with_clash
 from pretune.convergence.criteria import criterion_of, device_noise, objective
 from pretune.convergence.schedule import lengths, objective_of_segments
 from pretune.errors import CheckFailed, PlanMismatch
 from pretune.physics import cost, link
 from pretune.physics.types import Floats
-from pretune.plans import Constraint, FinetuneStage, Infeasibility, Plan, PretrainStage, Status
+from pretune.plans import Constraint, FinetuneStage, Plan, PretrainStage, Status
 from pretune.private_claim import wrong_with
 from pretune.proof import proves, stage_shortage
 from pretune.scenario import Access, Scenario
@@ -383,29 +384,6 @@ def _check_proof(claims: _Claims, plan: Plan, scenario: Scenario) -> bool:
     return proves(plan, scenario, claims.problems)
 
 
-def _check_clash(claims: _Claims, found: Infeasibility, scenario: Scenario) -> None:
-    """What an infeasible plan says beside the shortage: names there are, and budgets beyond those given.
-
-    That the budgets are the least, and the clash irreducible, only a solver could prove.
-    """
-    names, budget = set(scenario.devices.names), scenario.budget
-    known = {"energy", "delay", "bandwidth", "clock:server"}
-    known |= {f"{kind}:{name}" for kind in ("clock", "power", "battery") for name in names}
-    odd = [name for name in found.clash if name not in known]
-    hopeless = math.isinf(found.min_energy_j) and math.isinf(found.min_delay_s)
-    claims.holds(not odd, f"plan.infeasibility.clash: {odd[:3]} are no limits")
-    claims.holds(bool(found.clash) or hopeless, "plan.infeasibility.clash: names no limit")
-    for key, least, given in (
-        ("min_energy_j", found.min_energy_j, budget.energy_j),
-        ("min_delay_s", found.min_delay_s, budget.delay_s),
-    ):
-        enough = least >= given * (1.0 - SAME)
-        claims.holds(enough, f"plan.infeasibility.{key}: claims {least!r}, which the scenario has: {given!r}")
-    if found.drop is not None:
-        fine = set(found.drop) < names and len(found.drop) == len(set(found.drop)) > 0
-        claims.holds(fine, f"plan.infeasibility.drop: {list(found.drop)[:3]} are not some of the devices")
-
-
 def _check_infeasible(claims: _Claims, plan: Plan, scenario: Scenario) -> None:
     if plan.status is not Status.INFEASIBLE:
         claims.problems.append(f"plan.status: {plan.status.value}: there is nothing to check")
@@ -413,6 +391,6 @@ def _check_infeasible(claims: _Claims, plan: Plan, scenario: Scenario) -> None:
     if plan.infeasibility is None:
         claims.problems.append("plan.infeasibility: is missing")
         return
-    _check_clash(claims, plan.infeasibility, scenario)
+    claims.problems += wrong_with_clash(plan.infeasibility, scenario)
     stage_shortage(plan, scenario, claims.problems)
     claims.equal("message", plan.message, sentence(plan))

@@ -11,7 +11,7 @@ from pretune.bracket import falling_root
 from pretune.caps import most_batches, paid_batch
 from pretune.figures import SAME, System, system_of
 from pretune.fleet import COLUMNS, Fleet
-from pretune.physics import link
+from pretune.physics.cost import broadcast_to_each
 from pretune.physics.types import Floats
 from pretune.scenario import Scenario
 from pretune.uploads import energy_slope
@@ -73,15 +73,9 @@ class Roster:
 
 def roster_of(scenario: Scenario, min_weight: float) -> Roster:
     """The roster of a scenario's fleet, of which at least the share `min_weight` of the weight has to remain."""
-    system, fleet, server = system_of(scenario), scenario.devices, scenario.server
+    system, fleet = system_of(scenario), scenario.devices
     alpha = fleet.weight / fleet.weight.sum()
-    down_s = link.airtime(
-        scenario.workload.download_bits,
-        np.full_like(fleet.gain, server.transmit_power_w),
-        fleet.gain,
-        np.full_like(fleet.gain, scenario.radio.broadcast_bandwidth_hz),
-        scenario.radio.noise_psd_w_per_hz,
-    )
+    down_s = broadcast_to_each(scenario)
     fastest, uploads = system.cycles / fleet.max_clock_hz, system.span / system.exponent_max
     with np.errstate(divide="ignore"):
         target, most = np.log(fleet.circuit_power_w / system.noise), np.log(system.exponent_max)

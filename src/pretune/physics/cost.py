@@ -62,20 +62,22 @@ def pretrain_round(scenario: Scenario, batch: float, clock_hz: float) -> Pretrai
     )
 
 
+def broadcast_to_each(scenario: Scenario) -> Floats:
+    """Seconds of a broadcast that has to reach a device, for each, shape (K,)."""
+    radio, gain = scenario.radio, scenario.devices.gain
+    return link.airtime(
+        scenario.workload.download_bits,
+        np.full_like(gain, scenario.server.transmit_power_w),
+        gain,
+        np.full_like(gain, radio.broadcast_bandwidth_hz),
+        radio.noise_psd_w_per_hz,
+    )
+
+
 def broadcast(scenario: Scenario) -> BroadcastCost:
     """One multicast: ``t = S_down / (B_down log2(1 + p_s min_k g_k / (N0 B_down)))``, ``e = p_s t``."""
-    radio, server = scenario.radio, scenario.server
-    worst = float(scenario.devices.gain.min())
-    time_s = float(
-        link.airtime(
-            scenario.workload.download_bits,
-            server.transmit_power_w,
-            worst,
-            radio.broadcast_bandwidth_hz,
-            radio.noise_psd_w_per_hz,
-        )
-    )
-    return BroadcastCost(time_s=time_s, energy_j=server.transmit_power_w * time_s)
+    time_s = float(broadcast_to_each(scenario).max())
+    return BroadcastCost(time_s=time_s, energy_j=scenario.server.transmit_power_w * time_s)
 
 
 def finetune_round(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pretune.admitting.roster import subscenario
 from pretune.errors import InputError
-from pretune.physics import link
+from pretune.physics.cost import broadcast_to_each
 from pretune.physics.types import Floats
 from pretune.planner.problem import Devices, Limits, Problem, build
 from pretune.scenario import Scenario
@@ -45,14 +45,8 @@ class Choice:
         if not (math.isfinite(min_weight) and 0.0 <= min_weight <= 1.0):
             raise InputError.field("min_weight", min_weight, "a share from 0 to 1")
         problem, _ = build(scenario)
-        radio, fleet = scenario.radio, scenario.devices
-        down_s = link.airtime(
-            scenario.workload.download_bits,
-            np.full_like(fleet.gain, scenario.server.transmit_power_w),
-            fleet.gain,
-            np.full_like(fleet.gain, radio.broadcast_bandwidth_hz),
-            radio.noise_psd_w_per_hz,
-        )
+        fleet = scenario.devices
+        down_s = broadcast_to_each(scenario)
         alpha = np.array(fleet.weight) / fleet.weight.sum()
         return Choice(scenario=scenario, problem=problem, alpha=alpha, down_s=down_s, min_weight=min_weight)
 

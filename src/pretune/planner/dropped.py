@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.physics import link
+from pretune.physics.cost import broadcast_to_each
 from pretune.physics.types import Floats
 from pretune.planner.infeasible import fits_one_round
 from pretune.planner.problem import Devices, Problem
@@ -26,7 +26,7 @@ def devices_to_drop(scenario: Scenario, problem: Problem) -> tuple[str, ...] | N
 
     `scenario` is one in which nothing fits with all of them, `problem` the planning problem it is.
     """
-    down_s = _broadcasts(scenario)
+    down_s = broadcast_to_each(scenario)
     order = np.argsort(_appetite(scenario, problem, down_s), kind="stable")
 
     def fits(members: NDArray[np.intp]) -> bool:
@@ -44,18 +44,6 @@ def devices_to_drop(scenario: Scenario, problem: Problem) -> tuple[str, ...] | N
         return None
     left_out = np.setdiff1d(order, kept)
     return tuple(scenario.devices.names[k] for k in left_out.tolist())
-
-
-def _broadcasts(scenario: Scenario) -> Floats:
-    """Seconds of a broadcast that has to reach each device, shape (K,)."""
-    fleet, radio = scenario.devices, scenario.radio
-    return link.airtime(
-        scenario.workload.download_bits,
-        np.full_like(fleet.gain, scenario.server.transmit_power_w),
-        fleet.gain,
-        np.full_like(fleet.gain, radio.broadcast_bandwidth_hz),
-        radio.noise_psd_w_per_hz,
-    )
 
 
 def _part(problem: Problem, members: NDArray[np.intp], down_s: Floats) -> Problem:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pretune.errors import Infeasible
-from pretune.figures import SAME, system_of
+from pretune.figures import system_of
 from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.large.search import LargeSearch
@@ -24,17 +24,18 @@ from pretune.planner.write import (
     MARGIN,
     MOST_CERTIFIED,
     entry_of,
+    graded,
     infeasible_plan,
     own_prices,
     seal,
     share_of,
+    those_needed,
     with_margin,
     write_large,
     write_plan,
 )
 from pretune.plans import Plan, Status
 from pretune.price_sets import priced
-from pretune.proof import cover
 from pretune.scenario import Scenario
 
 _ROUGH = 0.02
@@ -144,8 +145,6 @@ def _joined(scenario: Scenario, found: Mapping[int, _Found], tolerance: float, *
     count, best = min(plans.items(), key=lambda pair: (pair[1].objective, pair[0]))
     lower = min(best.objective, *(one.proven for one in found.values()))
     lower -= 1e-12 * abs(lower)
-    gap = (best.objective - lower) / best.objective if best.objective > 0.0 else 0.0
-    status = Status.OPTIMAL if gap <= tolerance else Status.TIME_LIMIT if late else Status.FEASIBLE
     certificate = dict(best.certificate or {})
     others = {other: _proof(found[other], lower) for other in sorted(found) if other != count}
     if "prices" in certificate and all(proof is not None for proof in others.values()):
@@ -156,10 +155,8 @@ def _joined(scenario: Scenario, found: Mapping[int, _Found], tolerance: float, *
         replace(
             best,
             **_head(scenario),
-            status=status,
+            **graded(best.objective, lower, tolerance, late=late),
             finetune=None if best.finetune is None else replace(best.finetune, local_steps=count),
-            lower_bound=lower,
-            relative_gap=gap,
             certificate=certificate,
         )
     )
@@ -179,6 +176,6 @@ def _proof(found: _Found, lower: float) -> Mapping[str, Any] | None:
     if search.cut_spans or len(entries) > FEW:
         system = system_of(scenario)
         sets = [priced(system, entry) for entry in entries]
-        whole, needed = cover(system, sets, lower - 0.5 * SAME * abs(lower), search.cut_spans)
-        entries = [entries[i] for i in needed] if whole else []
+        needed = those_needed(system, sets, lower, search.cut_spans, search.deadline)
+        entries = [] if needed is None else [entries[i] for i in needed]
     return {"prices": entries} if entries else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pretune.certify import limits_of, sentence, totals, value_of
-from pretune.figures import SAME, system_of
+from pretune.figures import SAME, System, system_of
 from pretune.physics import cost, link
 from pretune.planner.dropped import devices_to_drop
 from pretune.planner.infeasible import STAGES, clashing_limits, least_delay, least_energy, one_sample
@@ -22,7 +23,7 @@ from pretune.planner.search import Search
 from pretune.planner.shortage import shortage_prices
 from pretune.planner.whole import Decision
 from pretune.plans import FinetuneStage, Infeasibility, Plan, PretrainStage, Status
-from pretune.price_sets import multipliers_of, priced
+from pretune.price_sets import Priced, multipliers_of, priced
 from pretune.private_claim import claim_of
 from pretune.proof import cover
 from pretune.scenario import Scenario
@@ -94,21 +95,24 @@ def _decided(scenario: Scenario, best: Decision, proven: float, tolerance: float
     objective = value_of(scenario, pretrain, finetune)
     lower = min(proven, objective)
     lower -= 1e-12 * abs(lower)
-    gap = (objective - lower) / objective if objective > 0.0 else 0.0
-    status = Status.OPTIMAL if gap <= tolerance else Status.TIME_LIMIT if late else Status.FEASIBLE
     return Plan(
-        status=status,
         pretrain=pretrain,
         finetune=finetune,
         objective=objective,
-        lower_bound=lower,
-        relative_gap=gap,
+        **graded(objective, lower, tolerance, late=late),
         energy_j=energy_j,
         delay_s=delay_s,
         constraints=limits_of(scenario, pretrain, finetune),
         privacy=claim_of(scenario, finetune.rounds),
         **head_of(scenario),
     )
+
+
+def graded(objective: float, lower: float, tolerance: float, *, late: bool) -> dict[str, Any]:
+    """What a plan says of how good it is: its bound, the gap to it, and the status that this gap deserves."""
+    gap = (objective - lower) / objective if objective > 0.0 else 0.0
+    status = Status.OPTIMAL if gap <= tolerance else Status.TIME_LIMIT if late else Status.FEASIBLE
+    return {"status": status, "lower_bound": lower, "relative_gap": gap}
 
 
 def seal(answer: Plan) -> Plan:
@@ -179,13 +183,20 @@ def _certificate(
         if search.cut_spans or len(entries) > FEW:
             # many sets were tried on the way; ask the proof which of them it takes
             sets = [priced(system, entry) for entry in entries]
-            late = search.deadline + _GRACE_S
-            claim = lower - 0.5 * SAME * abs(lower)
-            whole, needed = cover(system, sets, claim, search.cut_spans, deadline=late)
-            entries = [first, *(entries[i] for i in needed if i > 0)] if whole else []
+            needed = those_needed(system, sets, lower, search.cut_spans, search.deadline)
+            entries = [] if needed is None else [first, *(entries[i] for i in needed if i > 0)]
         if entries:
             certificate["prices"] = entries
     return certificate, multipliers_of(system, priced(system, first), m, n)
+
+
+def those_needed(
+    system: System, sets: Sequence[Priced], lower: float, cut_spans: bool, deadline: float
+) -> list[int] | None:
+    """Which of the price sets the proof of the bound takes; None where they don't prove it, or not soon enough."""
+    claim = lower - 0.5 * SAME * abs(lower)
+    whole, needed = cover(system, sets, claim, cut_spans, deadline=deadline + _GRACE_S)
+    return needed if whole else None
 
 
 def share_of(scenario: Scenario) -> float:

@@ -15,8 +15,8 @@ from pretune.certify import limits_of, sentence, totals, value_of
 from pretune.figures import system_of
 from pretune.planner.problem import build
 from pretune.planner.solve import TOLERANCE
-from pretune.planner.write import MOST_CERTIFIED, entry_of, own_prices, share_of
-from pretune.plans import FinetuneStage, Plan, PretrainStage, Status
+from pretune.planner.write import MOST_CERTIFIED, entry_of, graded, own_prices, share_of
+from pretune.plans import FinetuneStage, Plan, PretrainStage
 from pretune.price_sets import multipliers_of, priced
 from pretune.scenario import Scenario
 
@@ -68,8 +68,6 @@ def written(task: Task, pretrain: PretrainStage, finetune: FinetuneStage, *, lat
     energy_j, delay_s = totals(scenario, pretrain, finetune)
     objective = value_of(scenario, pretrain, finetune)
     lower = min(joint.lower_bound, objective)
-    gap = (objective - lower) / objective if objective > 0.0 else 0.0
-    status = Status.OPTIMAL if gap <= task.tolerance else Status.TIME_LIMIT if late else Status.FEASIBLE
     problem, _ = build(scenario)
     rounds = (pretrain.rounds, finetune.rounds)
     m, n = map(float, rounds)
@@ -84,15 +82,13 @@ def written(task: Task, pretrain: PretrainStage, finetune: FinetuneStage, *, lat
     finetune = replace(finetune, local_steps=several)
     system = system_of(scenario)
     plan = Plan(
-        status=status,
         criterion=scenario.convergence.criterion.value,
         scenario_sha256=task.asked.sha256,
         defaults=task.asked.defaults,
         pretrain=pretrain,
         finetune=finetune,
         objective=objective,
-        lower_bound=lower,
-        relative_gap=gap,
+        **graded(objective, lower, task.tolerance, late=late),
         energy_j=energy_j,
         delay_s=delay_s,
         multipliers=multipliers_of(system, priced(system, entry), m, n),

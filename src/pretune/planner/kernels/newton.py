@@ -19,59 +19,13 @@ from pretune.planner.kernels.guesses import first_energy_price, first_span
 from pretune.planner.kernels.scalar import (
     HUGE,
     TINY,
-    batch_at,
-    clock_at,
     energy_slope,
     exponent_guess,
     exponent_near,
     price_guess,
-    sample_cost,
 )
+from pretune.planner.kernels.steps import CLOSE, FURTHEST, NEARLY, STEPS, UNDER, computing, device_step, moved
 from pretune.planner.problem import Batches, Devices, Problem
-
-_STEPS = 25
-_CLOSE = 2e-13
-"""Relative residual at which to stop."""
-_NEARLY = 1e-7
-"""Residual from which one step more, which squares it, is the last."""
-_UNDER = 1e-12
-"""The energy aimed at is this share below the budget."""
-_REST = 1e-14
-"""A price of time this small a share of the static and circuit powers is none."""
-_FURTHEST = 2.5
-"""Longest step in the logarithm of any price."""
-
-
-@njit(cache=True, error_model="numpy")
-def computing(
-    omega: float,
-    cycles: float,
-    capacitance: float,
-    clock_max: float,
-    static: float,
-    beta: float,
-    root: float,
-    low: float,
-    high: float,
-) -> tuple[float, float, float, float, float, float]:
-    """Seconds and joules of a batch at a price of time; slopes by the logarithms of that price and of energy's."""
-    clock = max(clock_at(omega, capacitance, clock_max, static), TINY)
-    cost = sample_cost(omega, clock, cycles, capacitance, static)
-    batch = batch_at(cost, beta, root, low, high)
-    u = cycles * batch / clock
-    joules = cycles * batch * (capacitance * clock * clock + static / clock)
-    by_z, by_mu, joules_z, joules_mu = 0.0, 0.0, 0.0, 0.0
-    if clock < clock_max:
-        faster = omega / (3.0 * (omega + static))
-        by_z -= u * faster
-        joules_z += cycles * batch * (2.0 * capacitance * clock * clock - static / clock) * faster
-    if low < batch < high:
-        fewer = 0.5 * omega * cycles / (cost * clock)
-        by_z -= u * fewer
-        joules_z -= joules * fewer
-        by_mu -= 0.5 * u
-        joules_mu -= 0.5 * joules
-    return u, by_z, by_mu, joules, joules_z, joules_mu
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -108,7 +62,7 @@ def newton_start(
         span = min(max(span, 1.001 * least), 0.999 * longest)
     if not point.scalars[0] > 1e-12 * scale / limits.energy:
         mu = first_energy_price(problem, batches, m, n, psi0, psi, span, mu)
-    aim = math.log(limits.energy * (1.0 - _UNDER))
+    aim = math.log(limits.energy * (1.0 - UNDER))
     rests = np.minimum(d.static, d.circuit)
     static = server.static + rests.sum()
     z = np.empty(count)
@@ -126,7 +80,7 @@ def newton_start(
     gap, by_span, by_mu, top = np.empty(count), np.empty(count), np.empty(count), np.empty(count)
     for k in range(count):
         top[k] = energy_slope(d.exponent_max[k])
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         lam = math.exp(mu)
         if not lam > 1e-9 * scale / limits.energy:
             return False
@@ -159,23 +113,8 @@ def newton_start(
             upload = d.span[k] / x
             t += upload
             e += upload * (d.noise[k] * math.expm1(x) + d.circuit[k])
-            miss = span / t - 1.0
-            rest = rests[k]
-            if rest > 0.0 and omega <= _REST * rest:
-                # its time is worth nothing: idle, unless even an idle clock is too slow
-                gap[k], by_span[k], by_mu[k] = 0.0, 0.0, 0.0
-                if miss < 0.0:
-                    worst, gap[k] = 1.0, math.log(1e-3 * rest) - z[k]
-            elif rest > 0.0 and omega < 1e-4 * rest and miss > 0.0:
-                worst, by_span[k], by_mu[k] = 1.0, 0.0, 0.0
-                gap[k] = math.log(0.5 * _REST * rest) - z[k]
-            elif t_z >= -1e-9 * t:
-                worst = max(worst, abs(miss))
-                # nothing moves with the price here: walk until something does
-                gap[k], by_span[k], by_mu[k] = (-_FURTHEST if miss > 0.0 else _FURTHEST), 0.0, 0.0
-            else:
-                worst = max(worst, abs(miss))
-                gap[k], by_span[k], by_mu[k] = math.log(span / t) * t / t_z, span / t_z, -t_mu / t_z
+            gap[k], by_span[k], by_mu[k], off = device_step(span, t, t_z, t_mu, omega, rests[k])
+            worst = max(worst, off)
             prices += omega
             prices_0 += omega * gap[k]
             prices_span += omega * by_span[k]
@@ -202,7 +141,7 @@ def newton_start(
             miss = t0 / t - 1.0
             worst = max(worst, abs(miss))
             if t_z >= -1e-9 * t:
-                gap0 = -_FURTHEST if miss > 0.0 else _FURTHEST
+                gap0 = -FURTHEST if miss > 0.0 else FURTHEST
             else:
                 # linear, not in logarithms: what is left of the time is linear in the span, and small beside it
                 gap0, by_span0, by_mu0 = (t0 - t) / t_z, -n / m * span / t_z, -t_mu / t_z
@@ -214,9 +153,9 @@ def newton_start(
         excess = math.log(joules) - aim
         # where everything idles, prices far below the static power are known to the last bits of that power only
         even = abs(balance) <= 1e-9 or abs(prices - math.exp(z0)) <= 1e-14 * static
-        if worst <= _CLOSE and even and abs(excess) <= 0.5 * _UNDER:
+        if worst <= CLOSE and even and abs(excess) <= 0.5 * UNDER:
             return _write(z, z0, mu, span, m, point)
-        last = max(worst, abs(excess)) <= _NEARLY and (abs(balance) <= _NEARLY or even)
+        last = max(worst, abs(excess)) <= NEARLY and (abs(balance) <= NEARLY or even)
         # (balance, excess) + matrix (dspan, dmu) = 0, dspan in the logarithm of the span
         a21, a22 = joules_span / joules, joules_mu / joules
         b2 = -excess - joules_0 / joules
@@ -241,10 +180,8 @@ def newton_start(
             dspan = new / span - 1.0
             span = new
         for k in range(count):
-            step = gap[k] + by_span[k] * dspan + by_mu[k] * dmu
-            z[k] += step if by_span[k] == 0.0 else min(max(step, -_FURTHEST), _FURTHEST)
-            z[k] = min(max(z[k], -600.0), 600.0)
-        z0 += min(max(gap0 + by_span0 * dspan + by_mu0 * dmu, -_FURTHEST), _FURTHEST)
+            z[k] = moved(z[k], gap[k], by_span[k], by_mu[k], dspan, dmu)
+        z0 += min(max(gap0 + by_span0 * dspan + by_mu0 * dmu, -FURTHEST), FURTHEST)
         mu += dmu
         if last:
             return _write(z, z0, mu, span, m, point)

@@ -14,22 +14,10 @@ from numba import njit
 
 from pretune.planner.kernels.fleet import Point, least_uploads
 from pretune.planner.kernels.guesses import first_energy_price, first_phase
-from pretune.planner.kernels.newton import computing
 from pretune.planner.kernels.scalar import TINY, energy_slope, exponent_guess, exponent_near, price_guess
+from pretune.planner.kernels.steps import CLOSE, FURTHEST, NEARLY, STEPS, UNDER, computing, device_step, moved
 from pretune.planner.kernels.tdma import SPARE
 from pretune.planner.problem import Batches, Problem
-
-_STEPS = 25
-_CLOSE = 2e-12
-"""Relative residual at which to stop."""
-_NEARLY = 1e-7
-"""Residual from which one step more, which squares it, is the last."""
-_UNDER = 1e-12
-"""The energy aimed at is this share below the budget."""
-_REST = 1e-14
-"""A price of time this small a share of the static power is none."""
-_FURTHEST = 2.5
-"""Longest step in the logarithm of any price."""
 
 
 @njit(cache=True, error_model="numpy")
@@ -56,7 +44,7 @@ def newton_start_tdma(
         phase = min(max(first_phase(problem, batches, m, n, beta0, 1.0, least, longest), 1.001 * least), 0.99 * longest)
     if not point.scalars[0] > 1e-12 * scale / limits.energy:
         mu = first_energy_price(problem, batches, m, n, psi0, psi, phase, mu)
-    aim = math.log(limits.energy * (1.0 - _UNDER))
+    aim = math.log(limits.energy * (1.0 - UNDER))
     static = server.static + d.static.sum()
     z = np.empty(count)
     total = 0.0
@@ -78,7 +66,7 @@ def newton_start_tdma(
     gap, by_phase, by_mu, top = np.empty(count), np.empty(count), np.empty(count), np.empty(count)
     for k in range(count):
         top[k] = energy_slope(d.exponent_max[k])
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         lam = math.exp(mu)
         if not lam > 1e-9 * scale / limits.energy:
             return False
@@ -100,23 +88,8 @@ def newton_start_tdma(
                 batches.low[k],
                 batches.high[k],
             )
-            miss = phase / t - 1.0
-            rest = d.static[k]
-            if rest > 0.0 and omega <= _REST * rest:
-                # its time is worth nothing: idle, unless even an idle clock is too slow
-                gap[k], by_phase[k], by_mu[k] = 0.0, 0.0, 0.0
-                if miss < 0.0:
-                    worst, gap[k] = 1.0, math.log(1e-3 * rest) - z[k]
-            elif rest > 0.0 and omega < 1e-4 * rest and miss > 0.0:
-                worst, by_phase[k], by_mu[k] = 1.0, 0.0, 0.0
-                gap[k] = math.log(0.5 * _REST * rest) - z[k]
-            elif t_z >= -1e-9 * t:
-                worst = max(worst, abs(miss))
-                # nothing moves with the price here: walk until something does
-                gap[k], by_phase[k], by_mu[k] = (-_FURTHEST if miss > 0.0 else _FURTHEST), 0.0, 0.0
-            else:
-                worst = max(worst, abs(miss))
-                gap[k], by_phase[k], by_mu[k] = math.log(phase / t) * t / t_z, phase / t_z, -t_mu / t_z
+            gap[k], by_phase[k], by_mu[k], off = device_step(phase, t, t_z, t_mu, omega, d.static[k])
+            worst = max(worst, off)
             prices += omega
             prices_0 += omega * gap[k]
             prices_phase += omega * by_phase[k]
@@ -159,9 +132,9 @@ def newton_start_tdma(
         balance, excess, late = math.log(prices) - z0, math.log(joules) - aim, math.log(seconds / time)
         # where everything idles, prices far below the static power are known to the last bits of that power only
         even = abs(balance) <= 1e-9 or abs(prices - everyone) <= 1e-14 * static
-        if worst <= _CLOSE and even and abs(excess) <= 0.5 * _UNDER and abs(late) <= 0.5 * SPARE:
+        if worst <= CLOSE and even and abs(excess) <= 0.5 * UNDER and abs(late) <= 0.5 * SPARE:
             return _write(z, z0, mu, phase, point)
-        last = max(worst, abs(excess), abs(late)) <= _NEARLY and (abs(balance) <= _NEARLY or even)
+        last = max(worst, abs(excess), abs(late)) <= NEARLY and (abs(balance) <= NEARLY or even)
         # unknowns: steps of log phase, z0, mu
         a = np.empty((3, 4))
         a[0] = prices_phase / prices, -1.0, prices_mu / prices, -balance - prices_0 / prices
@@ -179,10 +152,8 @@ def newton_start_tdma(
         dphase = math.log(new / phase)
         phase = new
         for k in range(count):
-            step = gap[k] + by_phase[k] * dphase + by_mu[k] * dmu
-            z[k] += step if by_phase[k] == 0.0 else min(max(step, -_FURTHEST), _FURTHEST)
-            z[k] = min(max(z[k], -600.0), 600.0)
-        z0 += min(max(dz0, -_FURTHEST), _FURTHEST)
+            z[k] = moved(z[k], gap[k], by_phase[k], by_mu[k], dphase, dmu)
+        z0 += min(max(dz0, -FURTHEST), FURTHEST)
         mu += dmu
         if last:
             return _write(z, z0, mu, phase, point)

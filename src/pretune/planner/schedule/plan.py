@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pretune.certify import limits_of, totals, value_of
-from pretune.figures import SAME, system_of
+from pretune.figures import system_of
 from pretune.physics import cost, link
 from pretune.planner.kernels.rounds import coefficients
 from pretune.planner.kernels.segment_bounds import SegmentPrices, price_segments
@@ -15,9 +15,8 @@ from pretune.planner.kernels.segments import new_course
 from pretune.planner.problem import Problem
 from pretune.planner.schedule.search import ScheduleSearch
 from pretune.planner.schedule.whole import ScheduleDecision
-from pretune.planner.write import MARGIN, MOST_CERTIFIED, head_of, seal, short, with_margin
+from pretune.planner.write import MARGIN, MOST_CERTIFIED, graded, head_of, seal, short, those_needed, with_margin
 from pretune.plans import FinetuneStage, Plan, PretrainStage, Status
-from pretune.proof import cover
 from pretune.scenario import Scenario
 from pretune.segment_bounds import priced_segments
 
@@ -37,16 +36,13 @@ def planned(scenario: Scenario, problem: Problem, tolerance: float, deadline: fl
     slip = 4.0 * MARGIN * own.budget / coefficients(problem.criterion, *map(float, best.rounds))[0]
     lower = min(search.proven - slip, objective)
     lower = max(lower - 1e-12 * abs(lower), 0.0)  # every criterion is at least zero
-    gap = (objective - lower) / objective if objective > 0.0 else 0.0
     certificate, multipliers = _certificate(scenario, problem, search, own, lower, tolerance)
     return seal(
         Plan(
-            status=Status.OPTIMAL if gap <= tolerance else Status.TIME_LIMIT if search.late else Status.FEASIBLE,
             pretrain=pretrain,
             finetune=finetune,
             objective=objective,
-            lower_bound=lower,
-            relative_gap=gap,
+            **graded(objective, lower, tolerance, late=search.late),
             energy_j=energy_j,
             delay_s=delay_s,
             multipliers=multipliers,
@@ -118,8 +114,8 @@ def _certificate(
     if len(scenario.devices) * scenario.schedule <= MOST_CERTIFIED:
         entries = [first, *(entry_of(search.pool[i], search.homes[i]) for i in sorted(search.used))]
         sets = [priced_segments(system, entry) for entry in entries]
-        whole, needed = cover(system, sets, lower - 0.5 * SAME * abs(lower), False)
-        if whole:
+        needed = those_needed(system, sets, lower, False, search.deadline)
+        if needed is not None:
             certificate["prices"] = [first, *(entries[i] for i in needed if i > 0)]
     exact = priced_segments(system, first)
     return certificate, {"energy_j": -exact.energy / weight, "delay_s": -exact.delay / weight}
