@@ -1,9 +1,10 @@
 """How long a federation takes to get over a fault: server and 4 devices as processes (400 kB, TLS).
 
-    python benchmarks/recovery.py [--json FILE]
+    python benchmarks/recovery.py [--flower] [--json FILE]
 
 Times are from the fault (or its end) to the end of the next round, or to the next round in which the device takes part,
-as seen in the files of the run's folder. The deadline of a round is 1 s here (`patience.floor_s`).
+as seen in the files of the run's folder. The deadline of a round is 1 s here (`patience.floor_s`). With `--flower` the
+run is a Flower app, and the faults are those that only it has: its server process, and the server over it.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ DEADLINE_S = 1.0
 class Field:
     """The processes of a federation."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mode: str) -> None:
         self.folder = folder
-        federation._folder(folder, 4, 128, 100_000, "direct")
+        federation._folder(folder, 4, 128, 100_000, mode)
         path = folder / "server.json"
         tree = json.loads(path.read_text())
         patience = {"floor_s": DEADLINE_S, "factor": 1.0}
@@ -74,10 +75,13 @@ class Field:
         return seen
 
     def close(self) -> None:
-        for process in (self.server, *self.devices):
+        self.server.terminate()  # not killed: it takes Flower's processes with it
+        self.server.wait(timeout=60)
+        for process in self.devices:
             process.send_signal(signal.SIGCONT)
-            process.kill()
-            process.wait()
+            process.terminate()
+        for process in self.devices:
+            process.wait(timeout=60)
 
 
 def measure(field: Field) -> dict[str, float]:
@@ -117,14 +121,44 @@ def measure(field: Field) -> dict[str, float]:
     return found
 
 
+def measure_flower(field: Field) -> dict[str, float]:
+    """The faults of a Flower app, each once."""
+    found = {}
+    field.until(lambda lines: len(lines) >= 10)
+
+    def fault(name: str, act: Callable[[], object]) -> None:
+        began = time.monotonic()
+        act()
+        field.until(field.after(0))
+        found[name] = time.monotonic() - began
+        time.sleep(3.0)
+
+    def app() -> None:
+        state = json.loads((field.folder / "run.flower" / "serverapp.json").read_text())
+        os.kill(state["pid"], signal.SIGKILL)
+
+    def restart() -> None:
+        field.server.kill()
+        field.server.wait()
+        time.sleep(2.0)  # rounds that were under way
+        field.server = field.start_server()
+
+    fault("app's server process killed: next rounds done", app)
+    fault("server killed and started: next rounds done", restart)
+    numbers = [line.round for line in field.lines()]
+    assert numbers == list(range(1, len(numbers) + 1)), "a round is missing or there twice"
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--flower", action="store_true", help="as a Flower app")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        field = Field(Path(name) / "field")
+        field = Field(Path(name) / "field", "flower" if given.flower else "direct")
         try:
-            found = measure(field)
+            found = measure_flower(field) if given.flower else measure(field)
         finally:
             field.close()
     for name, seconds in found.items():
