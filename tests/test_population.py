@@ -296,7 +296,8 @@ def test_a_bad_draw_is_one_line(changes: dict[str, Any], line: str) -> None:
         ({"count": 5, "drow": 3, "draw": DEVICE}, "devices.drow: is not a known key; did you mean 'draw'?"),
         (
             {"counts": 5},
-            "devices: holds {'counts': 5}, should hold a list of devices, or {file: fleet.csv}, or {count: 50",
+            "devices: holds {'counts': 5}, should hold a list of devices, or {file: fleet.csv}, or {folder: profiles}, "
+            "or {count: 50",
         ),
     ],
 )

@@ -9,7 +9,7 @@ from pretune.device import Device
 from pretune.loader import read_tree
 from pretune.scenario import Budget, Convergence, Radio, Server, Workload, load_scenario, scenario_from_dict
 from pretune.schema_docs import main, render
-from scenario_samples import DEVICE, SMALL, small
+from scenario_samples import DEVICE, SMALL, small, write_json
 
 PAGE = Path(__file__).parent.parent / "docs" / "scenario.md"
 
@@ -32,7 +32,7 @@ def test_every_field_is_described(model: type) -> None:
 
 
 def test_the_examples_of_the_page_load(tmp_path: Path) -> None:
-    whole, band, fleet, drawn = re.findall(r"```yaml\n(.*?)```", render(), re.DOTALL)
+    whole, band, fleet, mapped, folder, drawn = re.findall(r"```yaml\n(.*?)```", render(), re.DOTALL)
     path = tmp_path / "example.yaml"
     path.write_text(whole)
     assert len(load_scenario(path).devices) == 2
@@ -44,6 +44,18 @@ def test_the_examples_of_the_page_load(tmp_path: Path) -> None:
     path.write_text(fleet)
     (tmp_path / "fleet.csv").write_text(f"{','.join(DEVICE)}\n{','.join(str(value) for value in DEVICE.values())}\n")
     assert len(scenario_from_dict({**SMALL, **read_tree(path)}, tmp_path).devices) == 1
+    path.write_text(mapped)
+    line = [DEVICE[key] for key in DEVICE if key not in ("gain", "max_clock_hz", "samples")]
+    heads = [key for key in DEVICE if key not in ("gain", "max_clock_hz", "samples")]
+    (tmp_path / "inventory.csv").write_text(
+        f"site,gain_db,clock,images,{','.join(heads)}\nroof,-100,1200,600,{','.join(map(str, line))}\n"
+    )
+    device = scenario_from_dict({**SMALL, **read_tree(path)}, tmp_path).devices[0]
+    assert (device.name, device.gain, device.max_clock_hz, device.samples) == ("roof", 1e-10, 1.2e9, 600)
+    path.write_text(folder)
+    (tmp_path / "profiles").mkdir()
+    write_json(tmp_path / "profiles" / "cam-1.json", {"pretune_profile": 1, "device": DEVICE})
+    assert scenario_from_dict({**SMALL, **read_tree(path)}, tmp_path).devices.names == ("cam-1",)
 
 
 def test_the_examples_in_the_tables_are_valid() -> None:

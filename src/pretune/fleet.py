@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.columns import WEIGHT_TOLERANCE, Column, Table, equal_shares, read_column
+from pretune.columns import WEIGHT_TOLERANCE, Column, Table, equal_shares, place, read_column
 from pretune.device import QUANTITIES, REQUIRED, Device
 from pretune.parts import mapping_of
 from pretune.physics.types import Floats, Ints
@@ -169,8 +169,12 @@ COLUMNS = tuple(field.name for field in fields(Fleet) if field.name not in ("giv
 """The numeric columns of a fleet."""
 
 
-def fleet_from_rows(rows: Sequence[object], uplink_hz: float | None = None) -> Fleet:
+def fleet_from_rows(
+    rows: Sequence[object], uplink_hz: float | None = None, where: Callable[[int, str], str] = place
+) -> Fleet:
     """A fleet from a list of mappings or devices; `uplink_hz` is the band they share, if any.
+
+    `where` turns a row and a key into the path that an error names.
 
     Raises:
         Refused: with one line per bad field.
@@ -201,7 +205,7 @@ def fleet_from_rows(rows: Sequence[object], uplink_hz: float | None = None) -> F
             columns[key] = read_column(key, cells[key], present[key])
     if uplink_hz is not None and not present["bandwidth_hz"][~broken].any():
         columns.pop("bandwidth_hz", None)
-    table = Table(size=size, columns=columns, names=cells["name"], problems=problems, uplink_hz=uplink_hz)
+    table = Table(size=size, columns=columns, names=cells["name"], problems=problems, uplink_hz=uplink_hz, where=where)
     return Fleet(**table.checked())
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pretune import units
 from pretune.columns import Column, Table, read_column
 from pretune.device import QUANTITIES, Device
 from pretune.fleet import Fleet
-from pretune.problems import Problems, Refused, refused, shown
+from pretune.fleetcolumns import Source, sources_of, with_unit
+from pretune.problems import Problems, Refused, refused
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -22,15 +24,16 @@ def fleet_from_file(spec: Mapping[Any, Any], base: Path, uplink_hz: float | None
     """The fleet that ``{file: fleet.csv}`` names; a relative path starts at `base`.
 
     A CSV file has a line of column names, named like a device's keys; a cell may hold a number or a text with
-    a unit, and an empty cell is an absent key. `uplink_hz` is the band that the devices share, if any.
+    a unit, and an empty cell is an absent key. ``columns`` maps a key to a column of another name, perhaps with a unit
+    (fleetcolumns.py). `uplink_hz` is the band that the devices share, if any.
 
     Raises:
         Refused: the file can't be read, or one line per bad cell.
     """
     problems = Problems()
     for key in spec:
-        if key != "file":
-            problems.unknown("", ["file"], key)
+        if key not in ("file", "columns"):
+            problems.unknown("", ["file", "columns"], key)
     problems.refuse()
     file = spec["file"]
     if not isinstance(file, str) or not file.isprintable() or Path(file).suffix.lower() not in SUFFIXES:
@@ -38,24 +41,21 @@ def fleet_from_file(spec: Mapping[Any, Any], base: Path, uplink_hz: float | None
         problems.refuse()
     path = base / file
     file = file if len(file) <= 60 else "..." + file[-57:]
-    table = _read(path, file)
+    table = _read(path, file, _text_columns(spec.get("columns")))
     names = [str(name).strip() for name in table.column_names]
-    if not set(names) & Device.model_fields.keys():
+    mapping = spec.get("columns")
+    if mapping is None and not set(names) & Device.model_fields.keys():
         problems.holds("file", file, f"a file with the columns {', '.join(Device.model_fields)}")
         problems.refuse()
-    for name in sorted(set(names)):
-        if names.count(name) > 1:
-            problems.say(f"file: {file} has the column {shown(name)} {names.count(name)} times, should have it once")
-        if name not in Device.model_fields:
-            problems.unknown(f"file {file}", Device.model_fields, name)
+    sources = sources_of(names, mapping, file, problems)
     problems.refuse()
     line = _line_finder(path)
-    columns = {name: table.column(i) for i, name in enumerate(names)}
+    named = sources.get("name")
     return Fleet(
         **Table(
             size=table.num_rows,
-            columns={key: _column(key, column) for key, column in columns.items() if key != "name"},
-            names=columns["name"].to_pylist() if "name" in columns else None,
+            columns={key: _column(key, table.column(of.index), of) for key, of in sources.items() if key != "name"},
+            names=None if named is None else table.column(named.index).to_pylist(),
             where=lambda i, key: f"[{i}].{key} ({file} {line(i)})",
             header=lambda key: f"{key} ({file})",
             problems=problems,
@@ -64,14 +64,21 @@ def fleet_from_file(spec: Mapping[Any, Any], base: Path, uplink_hz: float | None
     )
 
 
-def _read(path: Path, label: str) -> Any:
-    """The file as a pyarrow table."""
+def _text_columns(mapping: object) -> set[str]:
+    """The column that names come from, where it is known: "007" is a name and no number."""
+    entry = mapping.get("name") if isinstance(mapping, Mapping) else None
+    name = entry.get("column") if isinstance(entry, Mapping) else entry
+    return {"name", name} if isinstance(name, str) else {"name"}
+
+
+def _read(path: Path, label: str, text: Collection[str]) -> Any:
+    """The file as a pyarrow table; columns of the names `text` hold no numbers."""
     import pyarrow as pa
 
     try:
         if not path.is_file():
             raise refused(label, "the path of a file; there is none" if not path.exists() else "the path of a file")
-        return _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+        return _read_csv(path, text) if path.suffix.lower() == ".csv" else _read_parquet(path)
     except Refused as bad:
         problems = Problems()
         problems.more(bad.problems, "file")
@@ -83,14 +90,14 @@ def _read(path: Path, label: str) -> Any:
         raise Refused(problems) from None
 
 
-def _read_csv(path: Path) -> Any:
+def _read_csv(path: Path, text: Collection[str]) -> Any:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     return arrow_csv.read_csv(
         path,
         convert_options=arrow_csv.ConvertOptions(
-            column_types={"name": pa.string()},
+            column_types=dict.fromkeys(text, pa.string()),
             null_values=[""],
             strings_can_be_null=True,
             true_values=[],
@@ -106,7 +113,7 @@ def _read_parquet(path: Path) -> Any:
     return parquet.ParquetFile(path).read()
 
 
-def _column(key: str, column: Any) -> Column:
+def _column(key: str, column: Any, source: Source) -> Column:
     """An arrow column as numbers; texts are read once for each different text."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -115,14 +122,16 @@ def _column(key: str, column: Any) -> Column:
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         numbers = pc.fill_null(pc.cast(column, pa.float64(), safe=False), 1.0).to_numpy()
+        if source.unit is not None:
+            numbers = units.to_si_column(numbers, source.unit, QUANTITIES[key].unit)
         return Column(numbers=numbers, present=present, raw=lambda i: column[i].as_py())
     if pa.types.is_null(kind):
         return read_column(key, np.ones(len(column)), present)
     cells = column.to_pylist()
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        return read_column(key, cells, present)
+        return read_column(key, with_unit(cells, source.unit), present)
     coded = pc.dictionary_encode(column).combine_chunks()
-    values = QUANTITIES[key].read_cells(coded.dictionary.to_pylist())
+    values = QUANTITIES[key].read_cells(with_unit(coded.dictionary.to_pylist(), source.unit))
     numbers = np.ones(len(column))
     numbers[present] = values[coded.indices.drop_null().to_numpy()]
     return Column(numbers=numbers, present=present, raw=lambda i: cells[i])

@@ -48,7 +48,7 @@ __all__ = [
 FORMAT = 1
 MOST_SEGMENTS = 32
 FORMAT_SHOULD = f"{FORMAT}, the format of the file that this version reads"
-DEVICES_SHOULD = "a list of devices, or {file: fleet.csv}, or {count: 50, seed: 0, draw: {...}}"
+DEVICES_SHOULD = "a list of devices, or {file: fleet.csv}, or {folder: profiles}, or {count: 50, seed: 0, draw: {...}}"
 
 
 def _read_format(value: object) -> int:
@@ -68,6 +68,10 @@ def _read_devices(value: object, info: ValidationInfo) -> Fleet:
         from pretune.fleetfile import fleet_from_file
 
         return fleet_from_file(value, (info.context or {}).get("base", Path()), uplink_hz)
+    if isinstance(value, Mapping) and "folder" in value:
+        from pretune.fleetfolder import fleet_from_folder
+
+        return fleet_from_folder(value, (info.context or {}).get("base", Path()), uplink_hz)
     if isinstance(value, Mapping) and ("draw" in value or "count" in value):
         from pretune.population import fleet_from_draw
 

@@ -75,7 +75,7 @@ convergence: {criterion: trajectory, smoothness: 10, initial_gap: 2.3, shift: 0.
 | `pretune` | required | Format of the file: `1`. |
 | `name` | required | Name of the scenario. |
 | `workload`, `server`, `radio`, `budget`, `convergence` | required | Mappings, below. |
-| `devices` | required | A list of mappings, a fleet file, or a drawn population, below. |
+| `devices` | required | A list of mappings, a fleet file, a folder of profiles, or a drawn population, below. |
 | `privacy` | null | User-level differential privacy of the fine-tuning, below. |
 | `schedule` | 1 | Segments of each stage, 1 to 32; batch, clock and power are constant within a segment, below. |
 | `task` | null | Model and data: a mapping that is kept as it is, needed only to run, calibrate or profile. |
@@ -104,6 +104,25 @@ devices: {file: fleet.csv}
 A CSV or Parquet file whose columns are the keys above, in any order; a relative path starts at the scenario file's
 folder. A CSV file has a line of column names. Cells hold numbers or texts with units; an empty cell is an absent key.
 A million rows load in a few seconds.
+
+A file whose columns are called otherwise, or in other units, is read with `columns`: from a device's key to a column,
+or to a column and the unit of its bare numbers. A key that is left out comes from the column of its own name, if there
+is one; all other columns of the file are then left alone.
+
+```yaml
+devices:
+  file: inventory.csv
+  columns: {name: site, gain: {column: gain_db, unit: dB}, max_clock_hz: {column: clock, unit: MHz}, samples: images}
+```
+
+### A folder of profiles
+
+```yaml
+devices: {folder: profiles}
+```
+
+One file a device, as [`pretune profile`](profile.md) writes them, in the order of the files' names. What a profile
+could not measure is null there: a key that a device can't do without is asked for, file by file, in one line.
 """
 
 DRAW = """\

@@ -109,7 +109,7 @@ def _check(wanted: Wanted) -> dict[str, Any]:
 
 def _refuse_moving(tree: dict[str, Any], out: Path) -> None:
     """Relative paths in a scenario start at its folder, so it can't be written into another one."""
-    for section, keys in (("devices", ("file",)), ("task", ("file", "folder"))):
+    for section, keys in (("devices", ("file", "folder")), ("task", ("file", "folder"))):
         part = tree.get(section)
         for key in keys if isinstance(part, dict) else ():
             given = part.get(key) if isinstance(part, dict) else None
