@@ -24,7 +24,7 @@ READY = ("plan", "check", "run", "report", "compare", "admit", "pareto", "pilot"
 # a suite that was started in the background ignores Ctrl-C; the command must not
 HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 PROGRAM = f"{HEED}; import sys; from pretune.cli import main; sys.exit(main(sys.argv[1:]))"
-NOT_YET = ("profile", "studio")
+NOT_YET = ("studio",)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pretune.cli.federation import device_command, enroll_command, server_comman
 from pretune.cli.guard import complain, guarded
 from pretune.cli.pareto import pareto_command
 from pretune.cli.pilot import pilot_command
+from pretune.cli.profile import profile_command
 from pretune.cli.sweep import sweep_command
 from pretune.version import __version__
 
@@ -219,12 +220,7 @@ app.command("admit")(admit_command)
 app.command("calibrate")(calibrate_command)
 
 
-@app.command(context_settings=_ANY)
-def profile() -> int:
-    """(Not yet.) Will measure FLOPs per sample, payload and this machine's throughput."""
-    return _coming("profile")
-
-
+app.command("profile")(profile_command)
 app.command("pareto")(pareto_command)
 app.command("pilot")(pilot_command)
 app.command("sweep")(sweep_command)

@@ -138,17 +138,21 @@ def _refuse_moved(scenario: Scenario, path: Path, out: Path) -> None:
         named = (scenario.task or {}).get(key)
         if isinstance(named, str) and not Path(named).is_absolute():
             raise InputError(f"{out}: should be in the folder of {path}, whose task.{key} is relative to it")
-    if path.suffix.lower() in _YAML and out.suffix.lower() in _YAML and _fleet_file(text):
-        raise InputError(f"{out}: should be in the folder of {path}, whose devices.file is relative to it")
+    if path.suffix.lower() in _YAML and out.suffix.lower() in _YAML and (key := _fleet_file(text)):
+        raise InputError(f"{out}: should be in the folder of {path}, whose devices.{key} is relative to it")
 
 
-def _fleet_file(text: str) -> bool:
+def _fleet_file(text: str) -> str:
+    """The key under `devices` that holds a relative path, or nothing."""
     from ruamel.yaml import YAML
 
     tree = YAML(typ="safe").load(text)
     devices = tree.get("devices") if isinstance(tree, Mapping) else None
-    named = devices.get("file") if isinstance(devices, Mapping) else None
-    return isinstance(named, str) and not Path(named).is_absolute()
+    for key in ("file", "folder"):
+        named = devices.get(key) if isinstance(devices, Mapping) else None
+        if isinstance(named, str) and not Path(named).is_absolute():
+            return key
+    return ""
 
 
 def _runtime() -> Callable[..., Any]:

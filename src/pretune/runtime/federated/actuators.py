@@ -81,18 +81,35 @@ class Cpufreq:
         self._files = sorted(root.glob("cpu[0-9]*/cpufreq/scaling_max_freq"))
         self._before: dict[Path, str] = {}
 
+    @property
+    def range_hz(self) -> tuple[float, float] | None:
+        """The lowest and highest clock that the hardware takes; None where there is no cpufreq that says it."""
+        try:
+            low, high = (int((self._files[0].parent / f"cpuinfo_{end}_freq").read_text()) for end in ("min", "max"))
+        except (OSError, ValueError, IndexError):
+            return None
+        return 1e3 * low, 1e3 * high
+
+    def limit(self, clock_hz: float) -> float:
+        """Let no core run faster, within what the hardware takes; returns the limit that was taken.
+
+        Raises:
+            OSError, ValueError: it can't be set.
+        """
+        for file in self._files:
+            self._before.setdefault(file, file.read_text().strip())
+            low = int((file.parent / "cpuinfo_min_freq").read_text())
+            high = int((file.parent / "cpuinfo_max_freq").read_text())
+            file.write_text(str(min(max(round(clock_hz / 1e3), low), high)))
+        return 1e3 * int(self._files[0].read_text())
+
     def apply(self, order: Order) -> tuple[str, str]:
-        """Set the limit, within what the hardware takes."""
+        """Set the limit."""
         power = "not applied: cpufreq does not set the radio's power"
         if not self._files:
             return "not applied: this machine has no cpufreq", power
         try:
-            for file in self._files:
-                self._before.setdefault(file, file.read_text().strip())
-                low = int((file.parent / "cpuinfo_min_freq").read_text())
-                high = int((file.parent / "cpuinfo_max_freq").read_text())
-                file.write_text(str(min(max(round(order.clock_hz / 1e3), low), high)))
-            set_hz = 1e3 * int(self._files[0].read_text())
+            set_hz = self.limit(order.clock_hz)
         except (OSError, ValueError) as error:
             return f"not applied: cpufreq refuses ({error.__class__.__name__})", power
         if abs(set_hz - order.clock_hz) <= 0.02 * order.clock_hz:
