@@ -157,6 +157,14 @@ def run(
         str, typer.Option("--device", metavar="DEVICE", help="What pre-training computes on: cpu or cuda.")
     ] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in DIR.")] = False,
+    track: Annotated[
+        str | None,
+        typer.Option("--track", metavar="TRACKER", help="Write the run's figures to mlflow or tensorboard as well."),
+    ] = None,
+    track_uri: Annotated[
+        str | None,
+        typer.Option("--track-uri", metavar="URI", help="Where: MLflow's tracking URI, or TensorBoard's folder."),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     tolerance: Tolerance = 1e-4,
@@ -185,6 +193,8 @@ def run(
             quiet=quiet,
             tolerance=tolerance,
             time_limit=time_limit,
+            track=track,
+            track_uri=track_uri,
         )
     )
 

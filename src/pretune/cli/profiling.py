@@ -50,7 +50,12 @@ def run_profile(wanted: Wanted) -> int:
     given = read_given(list(wanted.given))
     name = (platform.node() or "this-machine") if wanted.name is None else wanted.name
     wish = Wish(
-        seconds=wanted.seconds, threads=wanted.threads, batch=wanted.batch, device=wanted.device, seed=wanted.seed
+        seconds=wanted.seconds,
+        threads=wanted.threads,
+        batch=wanted.batch,
+        most=given.get("samples"),
+        device=wanted.device,
+        seed=wanted.seed,
     )
     bar = None if wanted.quiet or wanted.as_json else Progress(wanted.seconds)
     with bar if bar is not None else nullcontext():

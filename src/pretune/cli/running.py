@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pretune.cli.guard import Interrupted
+from pretune.cli.guard import Interrupted, complain
 from pretune.cli.planning import check_options, make_plan, plan_exit_code
 from pretune.errors import InputError, MissingExtra, PretuneError, RunFailed
 from pretune.plans import Plan, load_plan
@@ -19,6 +19,7 @@ from pretune.scenario import Scenario, load_scenario
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pretune.tracking import Tracking
 
 BACKENDS = ("local", "federated")
 
@@ -42,6 +43,8 @@ class Request:
     quiet: bool
     tolerance: float
     time_limit: float | None
+    track: str | None = None
+    track_uri: str | None = None
 
 
 def run_command(request: Request) -> int:
@@ -62,25 +65,30 @@ def run_command(request: Request) -> int:
         from pretune.cli.show_run import announce
 
         announce(plan, scenario, folder)
+    tracking = _tracking(request, plan, scenario, folder)
     try:
-        _with_progress(
-            plan,
-            silent,
-            lambda progress: execute(
+        with tracking or contextlib.nullcontext():
+            _with_progress(
                 plan,
-                scenario,
-                out=folder,
-                seed=request.seed,
-                threads=request.threads,
-                aggregation=request.aggregation,
-                processes=request.processes,
-                device=request.device,
-                base=scenario_path.parent,
-                resume=request.resume,
-                progress=progress,
-                backend=backend,
-            ),
-        )
+                silent,
+                lambda progress: execute(
+                    plan,
+                    scenario,
+                    out=folder,
+                    seed=request.seed,
+                    threads=request.threads,
+                    aggregation=request.aggregation,
+                    processes=request.processes,
+                    device=request.device,
+                    base=scenario_path.parent,
+                    resume=request.resume,
+                    progress=_both(progress, tracking),
+                    backend=backend,
+                ),
+            )
+            report = _report(folder)
+            if tracking is not None:
+                tracking.finish()
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; go on with: {_resume_line(folder, scenario_path, request)}") from None
     except RunFailed:
@@ -90,7 +98,6 @@ def run_command(request: Request) -> int:
             if not silent:
                 print(f"Report of the rounds before it failed: {report}")
         raise
-    report = _report(folder)
     if request.as_json:
         print(json.dumps(_summary(folder, report), allow_nan=False))
     elif not request.quiet:
@@ -98,6 +105,32 @@ def run_command(request: Request) -> int:
 
         show_result(folder, report)
     return 0
+
+
+def _tracking(request: Request, plan: Plan, scenario: Scenario, folder: Path) -> Tracking | None:
+    """What tells an experiment tracker of the run; only here are trackers imported."""
+    if request.track is None:
+        if request.track_uri is not None:
+            raise InputError("--track-uri: needs --track mlflow or --track tensorboard beside it")
+        return None
+    from pretune.tracking import open_tracking
+
+    run = {"seed": request.seed, "backend": request.backend, "aggregation": request.aggregation}
+    return open_tracking(
+        request.track, request.track_uri, plan=plan, scenario=scenario, folder=folder, run=run, warn=complain
+    )
+
+
+def _both(first: Callable[[Any], Any] | None, second: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    """Tell both of each record, if there are both."""
+    if first is None or second is None:
+        return first or second
+
+    def call(record: Any) -> None:
+        first(record)
+        second(record)
+
+    return call
 
 
 def _report(folder: Path) -> Path:
@@ -202,6 +235,9 @@ def _resume_line(folder: Path, scenario: Path, request: Request) -> str:
         words += ["--backend", request.backend]
     if request.aggregation != "mean":
         words += ["--aggregation", request.aggregation]
+    if request.track is not None:
+        words += ["--track", request.track]
+        words += ["--track-uri", request.track_uri] if request.track_uri is not None else []
     return shlex.join(words)
 
 

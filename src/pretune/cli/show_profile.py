@@ -13,6 +13,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from pretune.cli.show_plan import console, table_of
+from pretune.device import QUANTITIES
 from pretune.report.words import count, printable, quantity, significant
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def show_profile(found: Profile, entry: Mapping[str, Any], missing: Sequence[str
     facts = table_of("Device", entry["device"]["name"], left=1)
     for key, value in entry["device"].items():
         if key != "name":
-            facts.add_row(key, Text("unmeasured", style="yellow") if value is None else significant(value, 4))
+            facts.add_row(key, Text("unmeasured", style="yellow") if value is None else _figure(key, value))
     say.print(facts)
     for key, why in entry["measured"]["unmeasured"].items():
         say.print(Text(printable(f"{key} is unmeasured: {why}"), style="yellow"), soft_wrap=True)
@@ -81,3 +82,8 @@ def show_profile(found: Profile, entry: Mapping[str, Any], missing: Sequence[str
         say.print(f"Before it can be used, give {', '.join(missing)}: with --set, or in the file", soft_wrap=True)
     if out is not None:
         say.print(f"Device entry: {printable(str(out))}")
+
+
+def _figure(key: str, value: float) -> str:
+    unit = QUANTITIES[key].unit
+    return quantity(value, unit) if unit in ("Hz", "W", "J") else significant(value, 4)

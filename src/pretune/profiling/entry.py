@@ -134,7 +134,7 @@ def _figures(profile: Profile) -> dict[str, Any]:
             "how": f"{at}: median of {chosen.repetitions} timings with its 95% interval, no distribution assumed",
         },
         "clock_hz": {"value": _round(chosen.clock_hz), "how": clock},
-        "flops_per_cycle": {"value": _round(profile.flops_per_cycle), "how": f"flops_per_s / clock_hz, {at} together"},
+        "flops_per_cycle": {"value": _round(profile.flops_per_cycle), "how": f"flops_per_s / clock_hz; {at}"},
         "capacitance": {"value": _round(profile.switching.capacitance), "how": profile.switching.how},
         "static_power_w": {"value": _round(profile.switching.static_power_w), "how": profile.switching.how},
     }

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pretune.physics.types import Floats
 from pretune.profiling.clock import ClockReader, settle, watched
 from pretune.profiling.energy import Counter
 from pretune.profiling.speed import Stepper
@@ -112,7 +113,7 @@ def switching(powers: Powers) -> Switching:
     return _from_rest(float(clocks.mean()), float(watts.mean()), powers)
 
 
-def _fitted(clocks: np.ndarray, watts: np.ndarray, powers: Powers) -> Switching:  # type: ignore[type-arg]
+def _fitted(clocks: Floats, watts: Floats, powers: Powers) -> Switching:
     """Least squares; the cubes are scaled, so that the system is well conditioned."""
     scale = float(clocks.max()) ** 3
     system = np.column_stack([np.ones_like(clocks), clocks**3 / scale])

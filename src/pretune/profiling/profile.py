@@ -37,11 +37,15 @@ SWEEP_SHARE = 0.7
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What is to be measured: about `seconds` of it, the entry's figures at `threads` and, if given, at `batch`."""
+    """What is to be measured: about `seconds` of it, the entry's figures at `threads` and, if given, at `batch`.
+
+    Without a `batch` they are those of the fastest of at most `most` samples, which is what the device will hold.
+    """
 
     seconds: float = 20.0
     threads: int = 1
     batch: int | None = None
+    most: int | None = None
     device: str = "cpu"
     seed: int = 0
 
@@ -136,7 +140,7 @@ def profile(
         stepper,
         clock,
         threads=tuple(sorted({1, wish.threads, all_threads()})) if wish.device == "cpu" else (1,),
-        batches=BATCHES if wish.batch is None else tuple(sorted({*BATCHES, wish.batch})),
+        batches=_batches(wish, len(stepper.task.train)),
         seconds=wish.seconds * (SWEEP_SHARE if counts else 1.0),
         seen=seen,
     )
@@ -172,6 +176,13 @@ def profile(
     )
 
 
+def _batches(wish: Wish, samples: int) -> tuple[int, ...]:
+    """The usual ones, as far as there are samples, and those that are of interest."""
+    most = wish.most or samples
+    usual = {batch for batch in BATCHES if batch <= most} | ({most} if most < BATCHES[-1] else set())
+    return tuple(sorted(usual | ({wish.batch} if wish.batch is not None else set())))
+
+
 def _chosen(timings: list[Timing], wish: Wish) -> Timing:
     """At the batch that was asked for, else at that with the most samples a second."""
     threads = wish.threads if wish.device == "cpu" else 1
@@ -181,6 +192,8 @@ def _chosen(timings: list[Timing], wish: Wish) -> Timing:
         if not own:
             should = "a batch that the seconds and the memory allow; give more --seconds or a smaller batch"
             raise InputError.field("--batch", wish.batch, should)
+    else:
+        own = [timing for timing in own if wish.most is None or timing.batch <= wish.most]
     return max(own, key=lambda timing: timing.batch / timing.step_s)
 
 
