@@ -103,8 +103,11 @@ def sweep(
 ) -> list[Timing]:
     """Time every batch with every number of threads, in about so many seconds.
 
-    `seen` is called before each setting. Larger batches than the seconds or the memory allow are left out; the first
-    batch of each number of threads is always timed.
+    `seen` is called before each setting. Larger batches than the seconds or the memory allow are left out, and so are
+    those that the model does not take (batch norm refuses a single sample).
+
+    Raises:
+        InputError: the model takes none of them.
     """
     share = seconds / (len(threads) * len(batches))
     found: list[Timing] = []
@@ -112,6 +115,7 @@ def sweep(
     try:
         for count in threads:
             last: Timing | None = None
+            why = ""
             for batch in batches:
                 if last is not None and last.step_s * batch / last.batch > SLOWEST * share:
                     break
@@ -119,12 +123,14 @@ def sweep(
                 try:
                     last = time_step(stepper, clock, batch=batch, threads=count, seconds=share)
                 except (MemoryError, torch.OutOfMemoryError):
-                    if last is None:
-                        raise InputError(
-                            "task.model: has no room in this machine's memory, even for one sample"
-                        ) from None
+                    why = "no room in this machine's memory"
                     break
+                except (RuntimeError, ValueError) as error:
+                    why = (str(error).splitlines() or [type(error).__name__])[0][:120]
+                    continue
                 found.append(last)
+            if last is None:
+                raise InputError(f"task.model: fails on a training step of every batch size ({why})")
     finally:
         torch.set_num_threads(before)
     return found
