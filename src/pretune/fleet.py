@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pretune.columns import WEIGHT_TOLERANCE, Column, Table, equal_shares, place, read_column
 from pretune.device import QUANTITIES, REQUIRED, Device
+from pretune.display import html_of
 from pretune.parts import mapping_of
 from pretune.physics.types import Floats, Ints
 from pretune.problems import Problems, Refused
@@ -98,6 +99,9 @@ class Fleet:
 
     def __repr__(self) -> str:
         return f"<Fleet of {len(self)} device{'s' * (len(self) != 1)} with {int(self.samples.sum())} samples>"
+
+    def _repr_html_(self) -> str:
+        return html_of(self, "fleet_html")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor: unpickled arrays would be writeable.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pretune.display import html_of
 from pretune.errors import InputError
 from pretune.physics.types import Floats
 
@@ -122,6 +123,9 @@ class Ledger:
 
     def __iter__(self) -> Iterator[RoundRecord]:
         return iter(self.records)
+
+    def _repr_html_(self) -> str:
+        return html_of(self, "ledger_html")
 
     def of(self, stage: Stage) -> Ledger:
         """The records of one stage."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pretune.display import html_of
 from pretune.errors import InputError
 from pretune.jsontext import plain_columns, tree_text
 from pretune.reader import Reader
@@ -105,6 +106,9 @@ class Plan:
     certificate: Mapping[str, Any] | None = None
     defaults: tuple[str, ...] = ()
     message: str = ""
+
+    def _repr_html_(self) -> str:
+        return html_of(self, "plan_html")
 
     def to_dict(self) -> dict[str, Any]:
         """The plan file's tree; a large fleet's is large (`to_json` and `save` do without it)."""

@@ -17,6 +17,7 @@ from pydantic import Field, PlainValidator, ValidationError, ValidationInfo, mod
 
 from pretune.constants import Convergence, Criterion
 from pretune.device import Device
+from pretune.display import html_of
 from pretune.errors import InputError
 from pretune.fields import Quantity, Text
 from pretune.fleet import Fleet, fleet_from_rows
@@ -322,6 +323,9 @@ class Scenario(Part):
         )
 
     __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return html_of(self, "scenario_html")
 
 
 def scenario_from_dict(tree: Mapping[str, Any], base: str | os.PathLike[str] | None = None) -> Scenario:
