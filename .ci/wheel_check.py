@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEAVY = ("torch", "flwr", "fastapi", "cvxpy", "sklearn")
+HEAVY = ("torch", "flwr", "fastapi", "cvxpy", "sklearn", "mlflow", "tensorboard", "zeus")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -155,6 +156,17 @@ def test_the_sweep_times_batches_with_one_thread_and_all(monkeypatch: pytest.Mon
     assert flops is not None
     assert found.flops_per_s == flops * 7 / found.chosen.step_s
     assert found.flops_per_cycle == found.flops_per_s / 2e9  # one thread: the faster core's clock
+
+
+def test_a_machine_that_is_busy_with_something_else_is_said_to_be() -> None:
+    found = quick(clock=ClockReader(source="made up", note="a virtual machine", read=lambda: [1e9]))
+    assert 0 < found.chosen.processor_share <= 1
+    for share, count in ((0.5, 2), (0.95, 1)):
+        other = replace(found, chosen=replace(found.chosen, processor_share=share))
+        assert len(other.notes) == count
+        assert other.notes[-1] == "the clock is that of a virtual machine"
+    busy = entry_of(replace(found, chosen=replace(found.chosen, processor_share=0.43)), "d", {})["measured"]["notes"]
+    assert busy[0].startswith("the machine was busy with something else (this process got 43% of its 1 processor)")
 
 
 def test_the_entry_s_batch_is_no_larger_than_the_device_s_samples() -> None:

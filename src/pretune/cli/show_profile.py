@@ -76,8 +76,8 @@ def show_profile(found: Profile, entry: Mapping[str, Any], missing: Sequence[str
     say.print(facts)
     for key, why in entry["measured"]["unmeasured"].items():
         say.print(Text(printable(f"{key} is unmeasured: {why}"), style="yellow"), soft_wrap=True)
-    if found.clock.note and found.chosen.clock_hz is not None:
-        say.print(Text(f"The clock is that of {found.clock.note}", style="yellow"), soft_wrap=True)
+    for note in found.notes:
+        say.print(Text(printable(f"Note: {note}"), style="yellow"), soft_wrap=True)
     if missing:
         say.print(f"Before it can be used, give {', '.join(missing)}: with --set, or in the file", soft_wrap=True)
     if out is not None:

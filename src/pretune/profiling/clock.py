@@ -42,7 +42,7 @@ def find_clock(cpufreq: Path = CPUFREQ, cpuinfo: Path = CPUINFO) -> ClockReader:
     text = _text(cpuinfo)
     if _MHZ.search(text):
         virtual = re.search(r"^flags\s*:.*\bhypervisor\b", text, re.MULTILINE) is not None
-        note = "a virtual machine: this is the nominal clock that its host names, not one that was measured"
+        note = "a virtual machine: the nominal one that its host names, not one that was measured"
         return ClockReader(
             source="/proc/cpuinfo (cpu MHz), no cpufreq",
             note=note if virtual else "",

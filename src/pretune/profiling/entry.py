@@ -86,6 +86,7 @@ def entry_of(profile: Profile, name: str, given: Mapping[str, Any]) -> dict[str,
             "versions": dict(profile.versions),
             "given": list(given),
             "unmeasured": unmeasured,
+            "notes": list(profile.notes),
             "figures": _figures(profile),
             "sweep": [_timing(timing, profile) for timing in profile.sweep],
         },
@@ -138,8 +139,6 @@ def _figures(profile: Profile) -> dict[str, Any]:
         "capacitance": {"value": _round(profile.switching.capacitance), "how": profile.switching.how},
         "static_power_w": {"value": _round(profile.switching.static_power_w), "how": profile.switching.how},
     }
-    if profile.clock.note:
-        found["clock_hz"]["note"] = profile.clock.note
     if profile.powers is not None:
         powers = profile.powers
         found["power"] = {
@@ -160,6 +159,7 @@ def _timing(timing: Timing, profile: Profile) -> dict[str, Any]:
         "low_s": _round(timing.low_s),
         "high_s": _round(timing.high_s),
         "repetitions": timing.repetitions,
+        "processor_share": _round(timing.processor_share),
         "flops_per_s": None if flops is None else _round(timing.flops_per_s(flops)),
     }
 

@@ -31,6 +31,8 @@ UNMEASURABLE = {
     "samples": "how many samples this device will hold is not known here",
 }
 """What no profile can measure."""
+BUSY = 0.9
+"""With a smaller share of the processor than this a timing says less than the machine can do."""
 SWEEP_SHARE = 0.7
 """Of the seconds, where there is a counter; the rest is for the powers."""
 
@@ -87,6 +89,21 @@ class Profile:
         if self.flops_per_s is None or self.chosen.clock_hz is None:
             return None
         return self.flops_per_s / self.chosen.clock_hz
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is doubtful about the figures."""
+        found = []
+        share = self.chosen.processor_share
+        if self.wish.device == "cpu" and share < BUSY:
+            found.append(
+                f"the machine was busy with something else (this process got {share:.0%} of its "
+                f"{self.chosen.threads} processor{'s' * (self.chosen.threads != 1)}), so the speed is too low; "
+                "measure again when it is idle"
+            )
+        if self.clock.note and self.chosen.clock_hz is not None:
+            found.append(f"the clock is that of {self.clock.note}")
+        return tuple(found)
 
     @property
     def unmeasured(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,8 @@ SLOWEST = 4.0
 class Timing:
     """One setting: the median of the repetitions with a 95% interval that assumes no distribution, in seconds a step.
 
-    `clock_hz` is the clock while it computed, None where the machine tells none.
+    `clock_hz` is the clock while it computed, None where the machine tells none. `processor_share` is the processor time
+    that this process got, as a share of `threads` processors: well below one, others were computing as well.
     """
 
     threads: int
@@ -41,6 +43,7 @@ class Timing:
     high_s: float
     repetitions: int
     clock_hz: float | None
+    processor_share: float
 
     def flops_per_s(self, flops_per_sample: float) -> float:
         """Sustained operations a second."""
@@ -140,9 +143,11 @@ def time_step(stepper: Stepper, clock: ClockReader, *, batch: int, threads: int,
     """One setting, for about so many seconds and at least LEAST repetitions."""
     timer = stepper.timer(batch, threads)
     with watched(clock, threads) as log:
+        began, used = time.monotonic(), time.process_time()
         times = list(timer.blocked_autorange(min_run_time=seconds).times)
         while len(times) < LEAST:
             times += timer.timeit(1).times
+        share = (time.process_time() - used) / (threads * max(time.monotonic() - began, 1e-9))
     low, middle, high = median_interval(times)
     return Timing(
         threads=threads,
@@ -152,6 +157,7 @@ def time_step(stepper: Stepper, clock: ClockReader, *, batch: int, threads: int,
         high_s=high,
         repetitions=len(times),
         clock_hz=log.median_hz,
+        processor_share=min(1.0, share),
     )
 
 
