@@ -49,6 +49,7 @@ def options_in(words: str) -> set[str]:
         "compare",
         "admit",
         "calibrate",
+        "profile",
         "pareto",
         "pilot",
         "server",

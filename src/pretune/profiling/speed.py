@@ -32,8 +32,8 @@ SLOWEST = 4.0
 class Timing:
     """One setting: the median of the repetitions with a 95% interval that assumes no distribution, in seconds a step.
 
-    `clock_hz` is the clock while it computed, None where the machine tells none. `processor_share` is the processor time
-    that this process got, as a share of `threads` processors: well below one, others were computing as well.
+    `clock_hz` is the clock while it computed, None where the machine tells none. `processor_share` is the processor
+    time that this process got, as a share of `threads` processors: well below one, others were computing as well.
     """
 
     threads: int
