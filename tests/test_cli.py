@@ -20,7 +20,7 @@ import sample_run
 from pretune.cli import main
 from pretune.plans import load_plan
 
-READY = ("plan", "check", "run", "report", "compare", "admit", "pareto", "pilot")
+READY = ("plan", "check", "run", "report", "compare", "admit", "pareto", "pilot", "profile")
 # a suite that was started in the background ignores Ctrl-C; the command must not
 HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 PROGRAM = f"{HEED}; import sys; from pretune.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -298,6 +298,23 @@ def test_run_a_plan_then_report_it(cli: Cli, short: Path, scenario: Path, tmp_pa
     assert (tmp_path / "two" / "ledger.jsonl").read_bytes() == (tmp_path / "out" / "ledger.jsonl").read_bytes()
     assert cli("run", short, scenario, "-o", "three", "-q", "--seed", "1") == Result(0, "", "")
     assert (tmp_path / "three" / "ledger.jsonl").read_bytes() != (tmp_path / "out" / "ledger.jsonl").read_bytes()
+
+
+def test_run_tells_a_tracker_and_goes_on_without_one_that_fails(
+    cli: Cli, short: Path, scenario: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("tensorboard")
+    words = ("run", short, scenario, "-q", "--track", "tensorboard")
+    assert cli(*words, "-o", "out", "--track-uri", "boards") == Result(0, "", "")
+    assert list((tmp_path / "boards" / "out").glob("events*"))
+    (tmp_path / "file").write_text("no folder")
+    failed = cli(*words, "-o", "two", "--track-uri", "file")
+    one_line(failed, 0, "warning: tracking with tensorboard stopped", "the run goes on")
+    assert (tmp_path / "two" / "ledger.jsonl").read_bytes() == (tmp_path / "out" / "ledger.jsonl").read_bytes()
+    one_line(cli(*words[:4], "-o", "x", "--track", "wandb"), 2, "--track: holds 'wandb'", "mlflow, tensorboard")
+    one_line(cli(*words[:4], "-o", "x", "--track-uri", "boards"), 2, "--track-uri: needs --track")
+    assert not (tmp_path / "x").exists()
 
 
 def test_run_plans_a_scenario_first_and_finds_a_folder(cli: Cli, scenario: Path, tmp_path: Path) -> None:
