@@ -16,7 +16,10 @@ CLOCK = "server.max_clock_hz: holds {}, should hold a positive frequency, such a
 SAMPLES = "server.samples: holds {}, should hold a whole number of samples from 1 to 1e12, such as 60000"
 STATIC = "server.static_power_w: holds {}, should hold a power of zero or more, such as '5 W' or 5"
 VARIANCE = "convergence.finetune_variance{}: holds {}, should hold a variance of zero or more, such as 120"
-DEVICES = "devices: {}, should hold a list of devices, or {{file: fleet.csv}}, or {{count: 50, seed: 0, draw: {{...}}}}"
+DEVICES = (
+    "devices: {}, should hold a list of devices, or {{file: fleet.csv}}, or {{folder: profiles}}, "
+    "or {{count: 50, seed: 0, draw: {{...}}}}"
+)
 GAIN = "devices[{}].gain: {}, should hold a positive power ratio, such as '-105 dB' or 3.1e-11"
 NAME = "name: {}, should hold a name, one line of at most 200 characters, such as 'campus-digits'"
 
