@@ -124,8 +124,11 @@ def run_command(
     from pretune.study.runner import run, works
     from pretune.study.show import Board, show_result
 
-    told = [PROGRAM, *(sys.argv[1:] if Path(sys.argv[0]).stem.startswith(PROGRAM) else ["run", *names, "-o", str(out)])]
-    order = _order(names, out, folder, scale, shard, jobs, engine, address, again, keep, shlex.join(told))
+    typed = sys.argv[1:] if Path(sys.argv[0]).stem.startswith(PROGRAM) else ["run", *names, "-o", str(out)]
+    # what is kept is for the page, which no path of this machine belongs into
+    kept = [Path(word).name if Path(word).is_absolute() else word for word in typed]
+    command = shlex.join([PROGRAM, *kept])
+    order = _order(names, out, folder, scale, shard, jobs, engine, address, again, keep, command)
     todo = works(order)
     for work in todo:
         if work.other_versions and not again:
@@ -139,7 +142,9 @@ def run_command(
         with Board(sum(len(work.left) for work in todo), shown=not (quiet or as_json)) as board:
             result = run(order, board.tell)
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; what is measured is kept, go on with: {order.command}") from None
+        raise Interrupted(
+            f"interrupted; what is measured is kept, go on with: {shlex.join([PROGRAM, *typed])}"
+        ) from None
     complain(*result.failures)
     if as_json:
         print(json.dumps(vars(result)))
@@ -197,6 +202,38 @@ def merge_command(
     total = merge(folders, out)
     if not quiet:
         typer.echo(f"{out}: {total} points")
+    return 0
+
+
+@app.command("page")
+def page_command(
+    studies: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[DIR]...", help="Studies' folders to take results from; without, the page is redone."),
+    ] = None,
+    *,
+    folder: Folder = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", metavar="DIR", help="The results' folder; by default FOLDER/results.")
+    ] = None,
+    docs: Annotated[
+        Path, typer.Option("--docs", metavar="DIR", help="Folder that gets study.md and the figures.")
+    ] = Path("docs"),
+    quiet: Quiet = False,
+) -> int:
+    """Take a study's tables into the results, and write the page and its figures from them."""
+    from pretune.study.page import collect, write_page
+    from pretune.study.registry import find_folder
+
+    where = find_folder(folder)
+    kept = results or where / "results"
+    for study in studies or []:
+        taken = collect(study, where, kept)
+        if not quiet:
+            typer.echo(f"{study}: {', '.join(taken) or 'nothing of these experiments'}")
+    target = write_page(where, kept, docs)
+    if not quiet:
+        typer.echo(f"Page: {target}")
     return 0
 
 
