@@ -50,8 +50,8 @@ def show_list(found: Sequence[tuple[Experiment, int]], others: Sequence[str]) ->
 
 
 def show_works(todo: Sequence[Work]) -> None:
-    """How far a study is."""
-    table = table_of("Name", "Points", "Done", "By other code", "Left", "Processor time", "Still to go, about")
+    """How far a study is: `other` points are only there by another version of the code; times are of a processor."""
+    table = table_of("Name", "Points", "Done", "Other", "Left", "Spent", "To go")
     for work in todo:
         spent = sum(one.cpu_s for one in work.done.values())
         each = spent / len(work.done) if work.done else None
