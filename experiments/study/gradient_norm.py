@@ -14,19 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pretune.convergence import criteria
 from pretune.ledger import Stage
-from pretune.runtime.gradient import fused_gradient, step
-from pretune.runtime.local import Crew
 from pretune.scenario import Scenario
 from pretune.study import Experiment, Figure, Point, Scale, Table, grid
 from pretune.study.draw import band, drawing
 from pretune.study.statistics import mean_interval
 from pretune.study.words import interval_text, number, table_text
-
-from ._measured import data_of, measured
 
 TASKS = ("digits", "mnist-usps", "cifar10-corrupted")
 SERVER_BATCH, BATCH = 32, 4
@@ -44,6 +39,13 @@ def points(scale: Scale) -> list[Point]:
 
 def measure(point: Point) -> list[dict[str, Any]]:
     """One run: at every look the gradient, its average so far, the loss, and both bounds for the rounds so far."""
+    import torch  # here and not above, so that listing experiments is quick
+
+    from pretune.runtime.gradient import fused_gradient, step
+    from pretune.runtime.local import Crew
+
+    from ._measured import data_of, measured
+
     scenario = measured(point.text("task"), point.integer("repetitions"), point.integer("samples"))
     task, held = data_of(scenario)
     weights = scenario.devices.weight

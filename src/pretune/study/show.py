@@ -40,13 +40,12 @@ class Board:
 
 def show_list(found: Sequence[tuple[Experiment, int]], others: Sequence[str]) -> None:
     """The experiments with their points and questions, and the scripts that stand beside them."""
-    table = table_of("Name", "Points", "Question")
+    screen, width = console(), max((len(one.name) for one, _ in found), default=0)
     for experiment, points in found:
-        table.add_row(printable(experiment.name), str(points), printable(experiment.question))
-    screen = console()
-    screen.print(table)
+        line = f"{printable(experiment.name):{width}}  {points:6d} points  {printable(experiment.question)}"
+        screen.print(Text(line), soft_wrap=True)
     if others:
-        screen.print(Text("By themselves (python experiments/NAME.py): " + ", ".join(others)))
+        screen.print(Text("By themselves (python experiments/NAME.py): " + ", ".join(others)), soft_wrap=True)
 
 
 def show_works(todo: Sequence[Work]) -> None:
