@@ -190,7 +190,7 @@ def _how(entries: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]], load
             f"`{one['command']}`",
             one["began"],
             lasting(one["wall_s"]),
-            f"{one['engine']}, {one['workers'] or one['machine']['cores']} at once",
+            one["engine"] if one["engine"] == "serial" else f"{one['engine']}, {one['workers'] or 'all'} at once",
             one["measured"],
             one["failed"],
         ]
