@@ -4,6 +4,7 @@
 #   make test     lint, types, import layers, the built wheel without PyTorch, then all tests
 #   make docs     build the documentation into site/
 #   make bench    the planner beside its peers: benchmarks/results.json and docs/benchmarks.md
+#   make study    the numerical study: runs/study, experiments/study/results and docs/study.md; hours, resumable
 #   make picture  the README's picture, from the demo's report
 #   make clean    remove what the above made (not runs/)
 
@@ -17,7 +18,7 @@ DEV := $(VENV)/.ready-dev
 # Two test workers share the machine's cores: one thread each keeps them from fighting.
 TEST_WORKERS ?= 2
 
-.PHONY: demo test lint types wheel tests docs bench picture constraints clean
+.PHONY: demo test lint types wheel tests docs bench study picture constraints clean
 
 demo: $(DEMO)
 	rm -rf runs/demo
@@ -55,6 +56,10 @@ docs: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/run.py
+
+study: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/pretune-experiments run all
+	$(BIN)/pretune-experiments page runs/study
 
 # The README's picture: the top of the demo's report, as a browser shows it. Needs Chromium.
 CHROMIUM ?= chromium

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -101,3 +102,28 @@ def test_the_page_in_the_documentation_is_the_one_of_the_results(tmp_path):
     if made_by == importlib.metadata.version("matplotlib"):
         for name in drawn:
             assert (ROOT / "docs" / FIGURES / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_the_experiment_in_the_documentation_works(tmp_path, capsys):
+    """One file and nothing else: it is found, runs, and is on a page."""
+    text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    folder, out = tmp_path / "mine", tmp_path / "study"
+    folder.mkdir()
+    (folder / "coverage.py").write_text(text.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    options = ["--folder", str(folder)]
+    assert main(["list", *options]) == 0
+    assert "coverage      60 points" in capsys.readouterr().out
+    assert main(["run", "coverage", "-o", str(out), "--engine", "serial", "-q", *options]) == 0
+    assert main(["page", str(out), "--docs", str(tmp_path), "-q", *options]) == 0
+    assert "## x. What 95 % means for skewed values" in (tmp_path / "study.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["list", "run", "status", "merge", "page"])
+def test_the_documentation_lists_the_options_of_the_help(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    assert main([command, "--help"]) == 0
+    options = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+    in_help = set(options.findall(capsys.readouterr().out))
+    section = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    section = section.split(f"### pretune-experiments {command}\n")[1].split("\n### ")[0]
+    assert set(options.findall(section)) == in_help - {"--help"}
