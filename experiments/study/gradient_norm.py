@@ -19,7 +19,7 @@ from pretune.convergence import criteria
 from pretune.ledger import Stage
 from pretune.scenario import Scenario
 from pretune.study import Experiment, Figure, Point, Scale, Table, grid
-from pretune.study.draw import band, drawing
+from pretune.study.draw import band, drawing, plain_numbers
 from pretune.study.statistics import mean_interval
 from pretune.study.words import interval_text, number, table_text
 
@@ -123,6 +123,8 @@ def figures(rows: Table, folder: Path) -> Sequence[Figure]:
                 line[i].axvline(float(part.numbers("pretrain_rounds")[0]), color="0.6", linestyle=":", linewidth=0.8)
                 line[i].set(yscale="log", xlabel="round")
             axes[0][i].set_title(task, fontsize=9)
+        for one in (*axes[0], *axes[1]):
+            plain_numbers(one.yaxis)
         axes[0][0].set_ylabel("average squared gradient norm")
         axes[1][0].set_ylabel("loss")
         axes[0][0].legend()
@@ -131,7 +133,7 @@ def figures(rows: Table, folder: Path) -> Sequence[Figure]:
 
 def words(rows: Table) -> str:
     """How far the bounds are from what they bound, after either stage, and whether they are ever broken."""
-    lines, broken = [], []
+    lines, broken, contrary = [], [], []
     for (task,), part in rows.groups("task"):
         first = int(part.numbers("pretrain_rounds")[0])
         last = first + int(part.numbers("finetune_rounds")[0])
@@ -142,6 +144,10 @@ def words(rows: Table) -> str:
             ratios = [bound / seen.mean for bound, seen in zip(bounds, (average, loss), strict=True)]
             cells = [interval_text(average, 3), number(bounds[0]), number(ratios[0]), interval_text(loss, 3)]
             lines.append([task, when, str(average.count), *cells, number(bounds[1]), number(ratios[1])])
+        start, end = part.where(round=0), part.where(round=first)
+        bound_moves = float(end.numbers("final_bound")[0] - start.numbers("final_bound")[0])
+        if bound_moves * float(end.numbers("loss").mean() - start.numbers("loss").mean()) < 0.0:
+            contrary.append(task)
         for seen, bound in (("average_gradient_sq", "trajectory_bound"), ("loss", "final_bound")):
             own_bounds = [
                 (int(at[0]), own.numbers(seen).mean(), own.numbers(bound)[0]) for at, own in part.groups("round")
@@ -152,9 +158,17 @@ def words(rows: Table) -> str:
                 broken.append(f"{task}: {seen} above {bound} at {len(over)} looks, the first after round {over[0]}")
     heads = ("task", "after", "seeds", "average ‖g‖²", "`trajectory`", "times", "loss", "`final`", "times")
     said = "The mean over the seeds is below its bound at every look." if not broken else "; ".join(broken) + "."
+    turned = (
+        f"**On {', '.join(contrary)} `final` rises through pre-training while the loss falls**: with the constants "
+        "that were measured its floor under data shift is above the untrained model's loss, so a plan made with it "
+        "spends less on pre-training than it is worth."
+        if contrary
+        else "Through pre-training `final` moves the way the loss does."
+    )
     return "\n\n".join(
         [
             table_text(heads, lines, left=2),
+            turned,
             f"{said} The bounds hold for expectations; the constants were measured along runs with other seeds and "
             "are no guarantees for the whole space. A plan needs a bound's shape more than its height; how it ranks "
             "plans is what the other experiments see.",

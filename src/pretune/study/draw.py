@@ -11,6 +11,7 @@ from pretune.study.registry import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 _LOOK: Any = {
     "svg.hashsalt": "pretune",
@@ -87,3 +88,15 @@ def band(
     high = [m + h for m, h in zip(mean, half, strict=True)]
     axes.plot(x, mean, style, label=label, color=colour, marker=marker)
     axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0.0)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """On a logarithmic axis: 0.3 and 20 instead of powers of ten."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain(minor_thresholds=(2, 0.6)))
