@@ -54,4 +54,6 @@ def test_it_runs_at_its_smallest(name, study, tmp_path):
 @pytest.mark.parametrize("name", names_in(FOLDER))
 def test_its_full_points_can_be_listed_and_have_seeds_enough(name):
     points = points_of(load(FOLDER, name), Scale.FULL)
-    assert len({point["seed"] for point in points if "seed" in point}) >= 5
+    seeds = {point["seed"] for point in points if "seed" in point}
+    runs = [int(point["seeds"]) for point in points if "seeds" in point]
+    assert len(seeds) >= 5 or min(runs) >= 5
