@@ -185,11 +185,12 @@ def merge(folders: Sequence[Path], out: Path) -> int:
         InputError: a folder holds no study, or they are of different scales.
     """
     target = Store(out)
+    for folder in folders:
+        if not (folder / MANIFEST).is_file():
+            raise InputError.field("DIR", str(folder), "a folder that pretune-experiments run has written")
     with target.alone():
         for folder in folders:
             source = Store(folder)
-            if not (folder / MANIFEST).is_file():
-                raise InputError.field("DIR", str(folder), "a folder that pretune-experiments run has written")
             if folder.resolve() == out.resolve():
                 continue
             target.note(Scale(source.manifest["scale"]))
