@@ -160,8 +160,8 @@ def words(rows: Table) -> str:
     said = "The mean over the seeds is below its bound at every look." if not broken else "; ".join(broken) + "."
     turned = (
         f"**On {', '.join(contrary)} `final` rises through pre-training while the loss falls**: with the constants "
-        "that were measured its floor under data shift is above the untrained model's loss, so a plan made with it "
-        "spends less on pre-training than it is worth."
+        "that were measured and these batches its floor under data shift is above the untrained model's loss, so by "
+        "this bound there is no use in pre-training, which has one."
         if contrary
         else "Through pre-training `final` moves the way the loss does."
     )
