@@ -124,7 +124,7 @@ def run_command(
     from pretune.study.runner import run, works
     from pretune.study.show import Board, show_result
 
-    typed = sys.argv[1:] if Path(sys.argv[0]).stem.startswith(PROGRAM) else ["run", *names, "-o", str(out)]
+    typed = _typed() or ["run", *names, "-o", str(out)]
     # what is kept is for the page, which no path of this machine belongs into
     kept = [Path(word).name if Path(word).is_absolute() else word for word in typed]
     command = shlex.join([PROGRAM, *kept])
@@ -267,6 +267,13 @@ def _order(
         keep=keep,
         command=command,
     )
+
+
+def _typed() -> list[str]:
+    """The words after the program's name; none where it was called from Python."""
+    program = Path(sys.argv[0])
+    own = program.stem.startswith(PROGRAM) or program.parts[-2:] == ("study", "__main__.py")
+    return sys.argv[1:] if own else []
 
 
 def read_shard(text: str) -> tuple[int, int]:

@@ -13,7 +13,16 @@ from pathlib import Path
 import pretune
 from pretune.version import __version__
 
-_UNSEEN = ("cli/", "report/", "study/cli.py", "study/page.py", "study/draw.py", "study/verdict.py", "study/show.py")
+_UNSEEN = (
+    "cli/",
+    "report/",
+    "study/cli.py",
+    "study/__main__.py",
+    "study/page.py",
+    "study/draw.py",
+    "study/verdict.py",
+    "study/show.py",
+)
 """Files of the package that no measurement can depend on: they only show results."""
 
 
