@@ -63,7 +63,7 @@ def test_options_choose_sizes_and_model():
         (None, "task: is missing; to run, a scenario needs a model and data, for example task: {name: digits}"),
         ("digits", "task: holds 'digits', should hold a section of named values"),
         ({}, "task.name: is missing"),
-        ({"name": "imagenet"}, "task.name: holds 'imagenet', should hold one of digits, mnist-usps, cifar10-corrupted"),
+        ({"name": "imagenet"}, "task.name: holds 'imagenet', should hold one of digits, mnist-usps, mnist-rotated"),
         ({"name": 3}, "task.name: holds 3, should hold one of"),
         ({"name": "digits", "rotation": 40}, "task.rotation: is not a key of this section; it has partition,"),
         ({"name": "digits", "folder": "x"}, "task.folder: is not a key of this section"),
@@ -100,6 +100,7 @@ def test_refusals_are_one_line(tmp_path, section, says):
 @pytest.mark.parametrize(
     ("section", "says"),
     [
+        ({"name": "mnist-rotated", "rotation_deg": 361}, "task.rotation_deg: holds 361, should hold a number from"),
         ({"name": "cifar10-corrupted", "corruption": "fog"}, "task.corruption: holds 'fog', should hold one of noise"),
         (
             {"name": "cifar10-corrupted", "severity": 6},
@@ -132,6 +133,31 @@ def test_mnist_usps(shared_data):
     white = float(task.general.x.max())
     assert 1.0 / (white - black) == pytest.approx(0.3081, abs=5e-4)
     assert -black / (white - black) == pytest.approx(0.1307, abs=5e-4)
+
+
+@pytest.fixture
+def small_mnist(tmp_path):
+    """A folder with a made-up MNIST: 40 training and 10 test images, all different."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (50, 28, 28), dtype=np.uint8)
+    labels = np.arange(50) % 10
+    np.savez(tmp_path / "mnist.npz", x_train=images[:40], y_train=labels[:40], x_test=images[40:], y_test=labels[40:])
+    return tmp_path
+
+
+def test_mnist_rotated_is_one_half_upright_and_the_other_turned(small_mnist):
+    upright, tilted = (
+        load_task({"name": "mnist-rotated", "folder": ".", "rotation_deg": angle}, small_mnist) for angle in (0, 90)
+    )
+    assert (len(tilted.general), len(tilted.train), len(tilted.test)) == (20, 20, 10)
+    assert torch.equal(upright.general.x, tilted.general.x)
+    assert torch.equal(upright.train.y, tilted.train.y)
+    assert not _keys(upright.general.x) & _keys(upright.train.x)
+    torch.testing.assert_close(tilted.train.x, torch.rot90(upright.train.x, 1, (2, 3)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(tilted.test.x, torch.rot90(upright.test.x, 1, (2, 3)), atol=1e-4, rtol=0)
+    assert load_task({"name": "mnist-rotated", "folder": ".", "seed": 1}, small_mnist).fingerprint() != (
+        load_task({"name": "mnist-rotated", "folder": "."}, small_mnist).fingerprint()
+    )
 
 
 def test_cifar10_corrupted(shared_data, monkeypatch):

@@ -4,6 +4,7 @@
 |---|---|---|
 | `digits` | scikit-learn's digits, upright (8 x 8) | other digits of it, rotated and/or inverted |
 | `mnist-usps` | MNIST (28 x 28) | USPS, brought from 16 x 16 to 20 x 20 in a 28 x 28 frame |
+| `mnist-rotated` | one half of MNIST's training images, upright | the other half and the test images, rotated |
 | `cifar10-corrupted` | one half of CIFAR-10's training images | the other half and the test images, corrupted |
 | `cifar10-classes` | CIFAR-10 with few images of the focus classes | CIFAR-10 with many of them |
 
@@ -99,6 +100,33 @@ def mnist_usps(options: Options, base: Path) -> Task:
     )
 
 
+def mnist_rotated(options: Options, base: Path) -> Task:
+    """MNIST, upright at the server and turned by a chosen angle at the devices; no image is in both.
+
+    Keys: `folder`, `rotation_deg` (30), `seed` (0, of the split), `model`. The split does not depend on the angle, so
+    that two angles differ in nothing but the turn.
+    """
+    folder = _folder(options, base)
+    rotation_deg = options.number("rotation_deg", 30.0, low=-360.0, high=360.0)
+    seed = options.whole("seed", 0)
+    images = load_images("mnist", folder)
+    order = np.random.default_rng([seed, 3]).permutation(len(images.y_train))
+    general, train = np.split(order, [len(order) // 2])
+
+    def turned(x: NDArray[np.uint8], y: Ints) -> _Pixels:
+        return _Pixels(x=shifts.rotate(_grey(x), rotation_deg) if rotation_deg else _grey(x), y=y)
+
+    return _classifier(
+        "mnist-rotated",
+        _Pixels(x=_grey(images.x_train[general]), y=images.y_train[general]),
+        turned(images.x_train[train], images.y_train[train]),
+        turned(images.x_test, images.y_test),
+        options,
+        kind="mlp",
+        hidden=200,
+    )
+
+
 def cifar10_corrupted(options: Options, base: Path) -> Task:
     """CIFAR-10, clean at the server and corrupted at the devices; no image is in both.
 
@@ -159,6 +187,7 @@ def cifar10_classes(options: Options, base: Path) -> Task:
 BUILTIN: dict[str, Callable[[Options, Path], Task]] = {
     "digits": digits,
     "mnist-usps": mnist_usps,
+    "mnist-rotated": mnist_rotated,
     "cifar10-corrupted": cifar10_corrupted,
     "cifar10-classes": cifar10_classes,
 }
