@@ -1,0 +1,451 @@
+"""The one place that turns a setting, budgets and a method into rows: plan, choose the step size, run with seeds.
+
+Fairness, the same for every method and done here alone:
+
+- **one pilot for a task** (`law_of`), made on the task's reference fleet of ten devices; whatever plans by the law uses
+  the same one. The pilot, its step and every method's step are judged on the *validation* half of the test samples; what is
+  reported is measured on the other half, which nothing but the final figures has seen;
+- **one search for the step size** (`step_of`): every method's plan is run with the same steps (`STEPS`, one for both
+  stages) and the same tuning seeds, and gets the step with the least mean validation loss. The evaluation's seeds are others;
+- **realised energy and delay** are those of the plan by the cost model, at whole rounds and samples.
+
+Runs are branches of `pretune.runtime.branches.Ground`: to the bit those of `pretune run` with the same seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pretune.convergence.design import Design, cost_of, design_for
+from pretune.errors import RunFailed
+from pretune.law import Law
+from pretune.planner import plan as planned_jointly
+from pretune.planner.baselines import JOINT, Options, baseline, names_for
+from pretune.plans import FinetuneStage, Plan, PretrainStage
+from pretune.runtime.branches import Ground
+from pretune.runtime.evaluate import evaluate
+from pretune.runtime.load import load_task
+from pretune.runtime.pilot import run_pilot, with_law
+from pretune.runtime.task import Samples, Task
+from pretune.scenario import Scenario
+from pretune.study.ablate import EXTRA, ablated
+from pretune.study.cache import cache_folder, cached
+from pretune.study.fleets import Setting, scenario_of
+
+STEPS = (0.01, 0.03, 0.1, 0.3)
+"""The step sizes that are searched; a method has one for both stages."""
+TUNING_SEEDS = (9001, 9002)
+EVALUATION_SEEDS = tuple(range(1, 11))
+TOLERANCE = 3e-3
+"""Relative gap at which a plan is good enough: a tenth of what a run's seed does to the error."""
+PILOT_ROUNDS = (1000, 160)
+"""Pre-training and fine-tuning rounds of the longest pilot run."""
+SMOKE_PILOT_ROUNDS = (60, 20)
+VALIDATION, TEST = 1000, 4000
+"""At most so many test samples are used for either half."""
+CRITERIA = ("trajectory", "final", "calibrated-loss")
+"""Other ways to plan jointly: other criteria than the law for the error."""
+WITHOUT_PILOT = ("random", "trajectory", "final")
+"""Methods that use no law, so no pilot is charged to them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Field:
+    """A setting's data dealt out: runs are validated on `ground`'s task, and judged by `test`."""
+
+    ground: Ground
+    test: Samples
+
+    def at(self, step: float) -> Ground:
+        """The ground with this step size in both stages."""
+        return replace(self.ground, scenario=with_step(self.ground.scenario, step))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Joules and seconds."""
+
+    energy_j: float
+    delay_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pilot:
+    """A task's law, the step it was fitted at, and what the pilot runs cost on the reference fleet."""
+
+    law: Law
+    step: float
+    energy_j: float
+    delay_s: float
+    error: float
+    """Median relative error on paths left out of the fit."""
+
+
+def with_step(scenario: Scenario, step: float) -> Scenario:
+    """The scenario with this step in both stages; the smoothness is lowered where it forbids it (no law uses it)."""
+    part = scenario.convergence
+    same = {key: getattr(part, key) for key in part.model_fields_set}
+    smoothness = min(part.smoothness, 1.0 / step)
+    same |= {"smoothness": smoothness, "pretrain_step": step, "finetune_step": step}
+    if part.pl_constant is not None:
+        same["pl_constant"] = min(part.pl_constant, smoothness)
+    return scenario.replace(convergence=same)
+
+
+@lru_cache(maxsize=2)
+def _task(key: str, setting: Setting) -> Task:
+    return load_task(setting.section)
+
+
+@lru_cache(maxsize=3)
+def field_of(setting: Setting) -> Field:
+    """Load a setting's data, split its test samples into halves and deal out the rest.
+
+    Raises:
+        InputError: the data are not there (PRETUNE_DATA names their folder).
+    """
+    torch.set_num_threads(1)
+    section = {key: value for key, value in setting.section.items() if key != "partition"}
+    task = _task(repr(sorted(section.items(), key=str)), Setting(task=setting.task, rotation_deg=setting.rotation_deg))
+    order = np.random.default_rng(4).permutation(len(task.test))
+    half = min(VALIDATION, len(order) // 2)
+    known, unseen = order[:half], order[half : half + TEST]
+    scenario = scenario_of(setting)
+    ground = Ground.of(scenario, replace(task, test=task.test.take(known)))
+    return Field(ground=ground, test=task.test.take(unseen))
+
+
+def reference(setting: Setting) -> Setting:
+    """Where the pilot of a setting is made: the same task and partition, with the reference fleet."""
+    return Setting(task=setting.task, rotation_deg=setting.rotation_deg, alpha=setting.alpha)
+
+
+def law_of(setting: Setting, *, measure: str = "error", smoke: bool = False) -> Pilot:
+    """The law of a setting's task, from its one pilot."""
+    home = reference(setting)
+    rounds = SMOKE_PILOT_ROUNDS if smoke else PILOT_ROUNDS
+    key = {"what": "pilot", "setting": home.key, "measure": measure, "rounds": list(rounds)}
+    tree = cached(cache_folder(), key, lambda: _pilot(home, measure, rounds))
+    law = Law.read(tree["law"])
+    assert law is not None
+    return Pilot(law=law, **{name: tree[name] for name in ("step", "energy_j", "delay_s", "error")})
+
+
+def _pilot(setting: Setting, measure: str, rounds: tuple[int, int]) -> dict[str, Any]:
+    """Choose the pilot's step on one middling run, make the pilot runs and fit."""
+    field = field_of(setting)
+    fleet = field.ground.scenario.devices
+    batch = np.minimum(8, np.asarray(fleet.samples, dtype=np.int64))
+    losses = {}
+    for step in STEPS:
+        scores = [
+            _scores(field, step, seed, 16, rounds[0] // 10, batch, rounds[1] // 4)[0].loss for seed in TUNING_SEEDS
+        ]
+        losses[step] = float(np.mean(scores))
+    step = min(STEPS, key=lambda one: losses[one])
+    scenario = with_step(field.ground.scenario, step)
+    design = design_for(scenario, pretrain_rounds=rounds[0], finetune_rounds=rounds[1])
+    pilot = run_pilot(scenario, design=design, measure=measure, task=field.ground.task)
+    spent = cost_of(scenario, _with_trials(design))
+    return {
+        "law": pilot.law.to_dict(),
+        "step": step,
+        "energy_j": spent.energy_j,
+        "delay_s": spent.time_s,
+        "error": pilot.fit.errors[pilot.law.family],
+    }
+
+
+def _with_trials(design: Design) -> Design:
+    """The pilot's runs as they are charged; the eight short runs that chose the step are under 5 % of them."""
+    return design
+
+
+def planning_scenario(setting: Setting, law: Law | None, criterion: str = "calibrated") -> Scenario:
+    """The setting's scenario with a law, or with the measured constants and one of the bounds as its criterion."""
+    scenario = scenario_of(setting)
+    if criterion == "calibrated":
+        assert law is not None
+        return with_law(scenario, law)
+    part = scenario.convergence
+    return scenario.replace(
+        convergence={**{key: getattr(part, key) for key in part.model_fields_set}, "criterion": criterion}
+    )
+
+
+def methods_of(setting: Setting, *, slow: bool = False) -> tuple[str, ...]:
+    """Joint planning and all baselines of `pretune compare`; `successive` (seconds each) only if `slow`."""
+    known = names_for(scenario_of(setting))
+    return (JOINT, *(name for name in known if slow or name != "successive"))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Choice:
+    """A plan's decisions and what they cost."""
+
+    pretrain: PretrainStage
+    finetune: FinetuneStage
+    energy_j: float
+    delay_s: float
+    predicted: float
+
+    @staticmethod
+    def of(plan: Plan) -> Choice:
+        """A plan that holds one."""
+        assert plan.pretrain is not None
+        assert plan.finetune is not None
+        return Choice(
+            pretrain=plan.pretrain,
+            finetune=plan.finetune,
+            energy_j=plan.energy_j,
+            delay_s=plan.delay_s,
+            predicted=plan.objective,
+        )
+
+    @property
+    def pretrain_share(self) -> float:
+        """The share of the delay that pre-training takes."""
+        return self.pretrain.rounds * self.pretrain.round_s / self.delay_s
+
+    @property
+    def runs_as(self) -> dict[str, Any]:
+        """All that a run depends on, but the seed and the step."""
+        used = self.finetune.rounds > 0
+        return {
+            "pretrain": self.pretrain.rounds,
+            "server_batch": self.pretrain.batch if self.pretrain.rounds else 0,
+            "finetune": self.finetune.rounds,
+            "batches": self.finetune.batch.tolist() if used else [],
+        }
+
+
+def choose(setting: Setting, budget: Budget, method: str, *, smoke: bool = False, seed: int = 0) -> Choice | None:
+    """What a method plans within the budget; None where it finds nothing. `seed` is that of the random one."""
+    if method in CRITERIA:
+        criterion = "calibrated" if method == "calibrated-loss" else method
+        law = law_of(setting, measure="loss", smoke=smoke).law if method == "calibrated-loss" else None
+        plan = _jointly(planning_scenario(setting, law, criterion), budget)
+        return Choice.of(plan) if plan.status.has_plan else None
+    scenario = planning_scenario(setting, law_of(setting, smoke=smoke).law)
+    scenario = scenario.with_budget(energy_j=budget.energy_j, delay_s=budget.delay_s)
+    joint = planned_jointly(scenario, tolerance=TOLERANCE, throw=False)
+    if not joint.status.has_plan or method == JOINT:
+        return Choice.of(joint) if joint.status.has_plan else None
+    if method in EXTRA:
+        found = ablated(method, scenario, joint, TOLERANCE)
+    else:
+        found = baseline(method, scenario, joint, options=Options(seed=seed), tolerance=TOLERANCE)
+    return None if found.plan is None else Choice.of(found.plan)
+
+
+def _jointly(scenario: Scenario, budget: Budget) -> Plan:
+    within = scenario.with_budget(energy_j=budget.energy_j, delay_s=budget.delay_s)
+    return planned_jointly(within, tolerance=TOLERANCE, throw=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Mean loss and share of right answers."""
+
+    loss: float
+    accuracy: float
+
+
+def _scores(
+    field: Field, step: float, seed: int, server_batch: int, pretrain: int, batches: Any, finetune: int
+) -> tuple[Scored, Scored]:
+    """A run's scores on the validation and the test half; a run that leaves the finite numbers knows nothing."""
+    try:
+        *_, model = (m for _, m in _path(field, step, seed, server_batch, [pretrain], batches, [finetune]))
+    except RunFailed:
+        nothing = Scored(loss=1e6, accuracy=0.1)
+        return nothing, nothing
+    task = field.ground.task
+    return tuple(_scored(model, task, part) for part in (task.test, field.test))  # type: ignore[return-value]
+
+
+def _scored(model: torch.nn.Module, task: Task, samples: Samples) -> Scored:
+    score = evaluate(model, task.loss, samples)
+    loss = min(score.loss, 1e6) if math.isfinite(score.loss) else 1e6
+    return Scored(loss=loss, accuracy=score.accuracy or 0.0)
+
+
+def _path(
+    field: Field,
+    step: float,
+    seed: int,
+    server_batch: int,
+    pretrain: Sequence[int],
+    batches: Any,
+    finetune: Sequence[int],
+) -> Iterator[tuple[tuple[int, int], torch.nn.Module]]:
+    """The models along one run, at rounds of either stage; marks rise, the last pre-training one ends that stage."""
+    ground = field.at(step)
+    for m, model in ground.pretrain(seed, max(server_batch, 1), pretrain):
+        if m < pretrain[-1] or not finetune[-1]:
+            yield (m, 0), model
+    if finetune[-1]:
+        for n, tuned in ground.finetune(model, seed, np.asarray(batches), finetune):
+            yield (m, n), tuned
+
+
+def step_of(
+    setting: Setting, choice: Choice, seeds: Sequence[int] = TUNING_SEEDS, steps: Sequence[float] = STEPS
+) -> float:
+    """The step with the least mean validation loss over the tuning seeds."""
+    key = {
+        "what": "step",
+        "setting": _data_key(setting),
+        "runs": choice.runs_as,
+        "seeds": list(seeds),
+        "steps": list(steps),
+    }
+
+    def search() -> float:
+        field, runs = field_of(setting), choice.runs_as
+        losses = {}
+        for step in steps:
+            found = [
+                _scores(
+                    field,
+                    step,
+                    seed,
+                    runs["server_batch"],
+                    runs["pretrain"],
+                    runs["batches"],
+                    runs["finetune"],
+                )[0].loss
+                for seed in seeds
+            ]
+            losses[step] = float(np.mean(found))
+        return min(steps, key=lambda one: losses[one])
+
+    return cached(cache_folder(), key, search)
+
+
+def _data_key(setting: Setting) -> dict[str, Any]:
+    """What of a setting a run's outcome depends on, beside the plan: data, samples, weights, not radio or clocks."""
+    same = setting.key
+    for name in ("band_hz", "gain_db", "clock_factor"):
+        del same[name]
+    return same
+
+
+def judged(setting: Setting, choice: Choice, step: float, seed: int) -> Scored:
+    """The scores on the test half of one run."""
+    key = {"what": "run", "setting": _data_key(setting), "runs": choice.runs_as, "step": step, "seed": seed}
+
+    def make() -> list[float]:
+        runs = choice.runs_as
+        found = _scores(
+            field_of(setting), step, seed, runs["server_batch"], runs["pretrain"], runs["batches"], runs["finetune"]
+        )[1]
+        return [found.loss, found.accuracy]
+
+    loss, accuracy = cached(cache_folder(), key, make)
+    return Scored(loss=loss, accuracy=accuracy)
+
+
+def rows_of(
+    setting: Setting,
+    budget: Budget,
+    method: str,
+    seeds: Sequence[int],
+    *,
+    tuning: Sequence[int] = TUNING_SEEDS,
+    steps: Sequence[float] = STEPS,
+    smoke: bool = False,
+) -> list[dict[str, Any]]:
+    """One row a seed: accuracy in percent, loss, and the plan; a method that finds no plan has rows that say so.
+
+    `random` draws a plan of its own for every seed, and its step is chosen on a draw that is not among them.
+    """
+    head = {"method": method, "energy_budget_j": budget.energy_j, "delay_budget_s": budget.delay_s}
+    drawn = method == "random"
+    first = choose(setting, budget, method, smoke=smoke, seed=tuning[0] if drawn else 0)
+    step = None if first is None else step_of(setting, first, tuning, steps)
+    rows = []
+    for seed in seeds:
+        choice = choose(setting, budget, method, smoke=smoke, seed=seed) if drawn else first
+        if choice is None or step is None:
+            # nothing fits what the method may do: the model stays untrained
+            rows.append({**head, "seed": seed, "planned": False, **_untrained(setting, seed)})
+            continue
+        score = judged(setting, choice, step, seed)
+        rows.append({**head, "seed": seed, "planned": True, **facts(choice), "step": step, **_percent(score)})
+    return rows
+
+
+def facts(choice: Choice) -> dict[str, Any]:
+    """The plan in a row's cells."""
+    used = choice.finetune.rounds > 0
+    return {
+        "pretrain": choice.pretrain.rounds,
+        "finetune": choice.finetune.rounds,
+        "server_batch": choice.pretrain.batch if choice.pretrain.rounds else 0,
+        "device_samples": int(choice.finetune.batch.sum()) if used else 0,
+        "pretrain_share": choice.pretrain_share,
+        "energy_j": choice.energy_j,
+        "delay_s": choice.delay_s,
+        "predicted": choice.predicted,
+    }
+
+
+def _percent(score: Scored) -> dict[str, float]:
+    return {"accuracy": 100.0 * score.accuracy, "loss": score.loss}
+
+
+def _untrained(setting: Setting, seed: int) -> dict[str, Any]:
+    field = field_of(setting)
+    score = _scored(field.ground.task.build(seed), field.ground.task, field.test)
+    return {"pretrain": 0, "finetune": 0, "energy_j": 0.0, "delay_s": 0.0, **_percent(score)}
+
+
+def curve_of(
+    setting: Setting, choice: Choice, step: float, seed: int, *, marks: int = 12
+) -> Iterator[dict[str, float | int | str]]:
+    """Rows along one run: rounds, delay and energy so far, accuracy and loss on the test half."""
+    field, runs = field_of(setting), choice.runs_as
+    m, n = choice.pretrain.rounds, choice.finetune.rounds
+    before = choice.pretrain.round_s * m
+    first = _server_energy(setting, choice)
+    each = (choice.energy_j - m * first) / n if n else 0.0
+    try:
+        for (done, tuned), model in _path(
+            field, step, seed, runs["server_batch"], _marks(m, marks), runs["batches"], _marks(n, marks)
+        ):
+            score = _scored(model, field.ground.task, field.test)
+            yield {
+                "stage": "finetune" if tuned else "pretrain",
+                "round": tuned or done,
+                "at_delay_s": done * choice.pretrain.round_s if not tuned else before + tuned * choice.finetune.round_s,
+                "at_energy_j": done * first + tuned * each,
+                **_percent(score),
+            }
+    except RunFailed:
+        return
+
+
+def _marks(rounds: int, marks: int) -> list[int]:
+    return sorted({0, *(int(r) for r in np.round(np.linspace(0, rounds, marks)))}) if rounds else [0]
+
+
+def _server_energy(setting: Setting, choice: Choice) -> float:
+    from pretune.physics import cost
+
+    if not choice.pretrain.rounds:
+        return 0.0
+    return float(cost.pretrain_round(scenario_of(setting), choice.pretrain.batch, choice.pretrain.clock_hz).energy_j)
+
+
+def study_folder() -> Path | None:
+    """Where shared results are kept; None outside of a study."""
+    return cache_folder()
