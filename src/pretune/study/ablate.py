@@ -1,7 +1,7 @@
 """Baselines that only the study has: several of the decisions frozen at once.
 
-`all-fixed`: batches of 32, clocks and powers at their highest and equal shares of the band; only the rounds are planned.
-`fixed-resources`: the same with the batches planned too. Both are the joint problem with something fixed, as
+`all-fixed`: batches of 32, clocks and powers at their highest and equal shares of the band; only the rounds are
+planned. `fixed-resources`: the same with the batches planned too. Both are the joint problem with something fixed, as
 `pretune.planner.baselines.restricted` has it, solved by the same search to the same tolerance.
 """
 

@@ -188,9 +188,7 @@ def fleet_of(setting: Setting) -> Fleet:
     held = np.maximum(np.round(held.mean() + setting.spread * (held - held.mean())), 1.0)
     held = np.floor(held * min(1.0, setting.kind.train / held.sum()))
     if held.min() < 1.0:
-        raise InputError.field(
-            "count", setting.count, f"fewer devices: {setting.task} has {setting.kind.train} samples"
-        )
+        raise InputError.field("count", setting.count, f"at most {setting.kind.train}, a sample each")
     return Fleet.from_columns(
         uplink_hz=setting.band_hz,
         samples=held.astype(np.int64),

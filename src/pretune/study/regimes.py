@@ -4,14 +4,15 @@ Errors are judged on the law's own scale, their logarithm. With e0 the error of 
 promises (most rounds, no noise) and e(T) that of the joint plan within the delay T and its energy, the progress is
 ``p(T) = log(e0/e(T)) / log(e0/e*)``. The regimes are the delays at which p is 1/2, 7/10 and 9/10.
 
-The energy that goes with a delay T is a quarter of what the joint plan takes that has T and any energy: then either budget
-binds. For a sweep of one budget the other stays at its medium value.
+The energy that goes with a delay T is a quarter of what the joint plan takes that has T and any energy: then either
+budget binds. For a sweep of one budget the other stays at its medium value.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def regimes_of(setting: Setting, *, smoke: bool = False) -> Regimes:
     return Regimes(budgets=budgets, least_error=tree["least"])
 
 
-def _found(setting: Setting, smoke: bool) -> dict[str, object]:
+def _found(setting: Setting, smoke: bool) -> dict[str, Any]:
     law = law_of(setting, smoke=smoke).law
     scenario = planning_scenario(setting, law)
     values = np.asarray(law.values)

@@ -3,10 +3,11 @@
 Fairness, the same for every method and done here alone:
 
 - **one pilot for a task** (`law_of`), made on the task's reference fleet of ten devices; whatever plans by the law uses
-  the same one. The pilot, its step and every method's step are judged on the *validation* half of the test samples; what is
-  reported is measured on the other half, which nothing but the final figures has seen;
+  the same one. The pilot, its step and every method's step are judged on the *validation* half of the test samples;
+  what is reported is measured on the other half, which nothing but the final figures has seen;
 - **one search for the step size** (`step_of`): every method's plan is run with the same steps (`STEPS`, one for both
-  stages) and the same tuning seeds, and gets the step with the least mean validation loss. The evaluation's seeds are others;
+  stages) and the same tuning seeds, and gets the step with the least mean validation loss. The evaluation's seeds are
+  others;
 - **realised energy and delay** are those of the plan by the cost model, at whole rounds and samples.
 
 Runs are branches of `pretune.runtime.branches.Ground`: to the bit those of `pretune run` with the same seed.
@@ -18,15 +19,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pretune.convergence.design import Design, cost_of, design_for
+from pretune.convergence.design import cost_of, design_for
 from pretune.errors import RunFailed
 from pretune.law import Law
+from pretune.physics import cost
 from pretune.planner import plan as planned_jointly
 from pretune.planner.baselines import JOINT, Options, baseline, names_for
 from pretune.plans import FinetuneStage, Plan, PretrainStage
@@ -46,7 +47,7 @@ TUNING_SEEDS = (9001, 9002)
 EVALUATION_SEEDS = tuple(range(1, 11))
 TOLERANCE = 3e-3
 """Relative gap at which a plan is good enough: a tenth of what a run's seed does to the error."""
-PILOT_ROUNDS = (1000, 160)
+PILOT_ROUNDS = (600, 160)
 """Pre-training and fine-tuning rounds of the longest pilot run."""
 SMOKE_PILOT_ROUNDS = (60, 20)
 VALIDATION, TEST = 1000, 4000
@@ -154,7 +155,7 @@ def _pilot(setting: Setting, measure: str, rounds: tuple[int, int]) -> dict[str,
     scenario = with_step(field.ground.scenario, step)
     design = design_for(scenario, pretrain_rounds=rounds[0], finetune_rounds=rounds[1])
     pilot = run_pilot(scenario, design=design, measure=measure, task=field.ground.task)
-    spent = cost_of(scenario, _with_trials(design))
+    spent = cost_of(scenario, design)  # the eight short runs that chose the step are not in it, nor anybody's search
     return {
         "law": pilot.law.to_dict(),
         "step": step,
@@ -162,11 +163,6 @@ def _pilot(setting: Setting, measure: str, rounds: tuple[int, int]) -> dict[str,
         "delay_s": spent.time_s,
         "error": pilot.fit.errors[pilot.law.family],
     }
-
-
-def _with_trials(design: Design) -> Design:
-    """The pilot's runs as they are charged; the eight short runs that chose the step are under 5 % of them."""
-    return design
 
 
 def planning_scenario(setting: Setting, law: Law | None, criterion: str = "calibrated") -> Scenario:
@@ -364,11 +360,12 @@ def rows_of(
     steps: Sequence[float] = STEPS,
     smoke: bool = False,
 ) -> list[dict[str, Any]]:
-    """One row a seed: accuracy in percent, loss, and the plan; a method that finds no plan has rows that say so.
+    """One row a seed: accuracy (a share), loss, and the plan; a method that finds no plan has rows without accuracy.
 
+    `energy_j` and `delay_s` are the budgets, `spent_j` and `took_s` what the plan makes of them by the cost model.
     `random` draws a plan of its own for every seed, and its step is chosen on a draw that is not among them.
     """
-    head = {"method": method, "energy_budget_j": budget.energy_j, "delay_budget_s": budget.delay_s}
+    head = {"method": method, "energy_j": budget.energy_j, "delay_s": budget.delay_s}
     drawn = method == "random"
     first = choose(setting, budget, method, smoke=smoke, seed=tuning[0] if drawn else 0)
     step = None if first is None else step_of(setting, first, tuning, steps)
@@ -376,11 +373,10 @@ def rows_of(
     for seed in seeds:
         choice = choose(setting, budget, method, smoke=smoke, seed=seed) if drawn else first
         if choice is None or step is None:
-            # nothing fits what the method may do: the model stays untrained
-            rows.append({**head, "seed": seed, "planned": False, **_untrained(setting, seed)})
+            rows.append({**head, "seed": seed, "accuracy": None})
             continue
         score = judged(setting, choice, step, seed)
-        rows.append({**head, "seed": seed, "planned": True, **facts(choice), "step": step, **_percent(score)})
+        rows.append({**head, "seed": seed, **vars(score), "step": step, **facts(choice)})
     return rows
 
 
@@ -393,20 +389,10 @@ def facts(choice: Choice) -> dict[str, Any]:
         "server_batch": choice.pretrain.batch if choice.pretrain.rounds else 0,
         "device_samples": int(choice.finetune.batch.sum()) if used else 0,
         "pretrain_share": choice.pretrain_share,
-        "energy_j": choice.energy_j,
-        "delay_s": choice.delay_s,
+        "spent_j": choice.energy_j,
+        "took_s": choice.delay_s,
         "predicted": choice.predicted,
     }
-
-
-def _percent(score: Scored) -> dict[str, float]:
-    return {"accuracy": 100.0 * score.accuracy, "loss": score.loss}
-
-
-def _untrained(setting: Setting, seed: int) -> dict[str, Any]:
-    field = field_of(setting)
-    score = _scored(field.ground.task.build(seed), field.ground.task, field.test)
-    return {"pretrain": 0, "finetune": 0, "energy_j": 0.0, "delay_s": 0.0, **_percent(score)}
 
 
 def curve_of(
@@ -428,7 +414,7 @@ def curve_of(
                 "round": tuned or done,
                 "at_delay_s": done * choice.pretrain.round_s if not tuned else before + tuned * choice.finetune.round_s,
                 "at_energy_j": done * first + tuned * each,
-                **_percent(score),
+                **vars(score),
             }
     except RunFailed:
         return
@@ -439,13 +425,6 @@ def _marks(rounds: int, marks: int) -> list[int]:
 
 
 def _server_energy(setting: Setting, choice: Choice) -> float:
-    from pretune.physics import cost
-
     if not choice.pretrain.rounds:
         return 0.0
     return float(cost.pretrain_round(scenario_of(setting), choice.pretrain.batch, choice.pretrain.clock_hz).energy_j)
-
-
-def study_folder() -> Path | None:
-    """Where shared results are kept; None outside of a study."""
-    return cache_folder()
