@@ -230,9 +230,7 @@ def choose(setting: Setting, budget: Budget, method: str, *, smoke: bool = False
         law = law_of(setting, measure="loss", smoke=smoke).law if method == "calibrated-loss" else None
         plan = _jointly(planning_scenario(setting, law, criterion), budget)
         return Choice.of(plan) if plan.status.has_plan else None
-    scenario = planning_scenario(setting, law_of(setting, smoke=smoke).law)
-    scenario = scenario.with_budget(energy_j=budget.energy_j, delay_s=budget.delay_s)
-    joint = planned_jointly(scenario, tolerance=TOLERANCE, throw=False)
+    scenario, joint = _joint(setting, budget, smoke)
     if not joint.status.has_plan or method == JOINT:
         return Choice.of(joint) if joint.status.has_plan else None
     if method in EXTRA:
@@ -240,6 +238,14 @@ def choose(setting: Setting, budget: Budget, method: str, *, smoke: bool = False
     else:
         found = baseline(method, scenario, joint, options=Options(seed=seed), tolerance=TOLERANCE)
     return None if found.plan is None else Choice.of(found.plan)
+
+
+@lru_cache(maxsize=4)
+def _joint(setting: Setting, budget: Budget, smoke: bool) -> tuple[Scenario, Plan]:
+    """The scenario with its law and budget, and its joint plan, which every baseline starts from."""
+    scenario = planning_scenario(setting, law_of(setting, smoke=smoke).law)
+    scenario = scenario.with_budget(energy_j=budget.energy_j, delay_s=budget.delay_s)
+    return scenario, planned_jointly(scenario, tolerance=TOLERANCE, throw=False)
 
 
 def _jointly(scenario: Scenario, budget: Budget) -> Plan:
