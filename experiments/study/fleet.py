@@ -1,7 +1,7 @@
-"""e. Accuracy against the number of devices, the shared band, the devices' heterogeneity, and how data are dealt out.
+"""e. Accuracy against the number of devices, the shared band, their heterogeneity, and how data are dealt out.
 
-One thing at a time is changed about a fleet of fifty devices on `mnist-rotated`; the budgets are the medium ones of that
-fleet throughout. A dealing has a pilot of its own.
+One thing at a time is changed about a fleet of fifty devices on `mnist-rotated`; the budgets are the medium ones of
+that fleet throughout. A dealing has a pilot of its own.
 """
 
 from __future__ import annotations

@@ -140,6 +140,8 @@ class Setting:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise InputError.field("task", self.task, "one of " + ", ".join(TASKS))
+        if self.rotation_deg == self.kind.section.get("rotation_deg"):  # the same setting, so the same key
+            object.__setattr__(self, "rotation_deg", None)
 
     @property
     def kind(self) -> TaskKind:
