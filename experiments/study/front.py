@@ -8,6 +8,7 @@ ample; where a method has nothing yet it counts as guessing.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,8 +58,8 @@ def volume(runs: Table, box: Table) -> float:
     at_e = sorted({low_e, high_e, *(point[0] for point in held)})
     at_t = sorted({low_t, high_t, *(point[1] for point in held)})
     total = 0.0
-    for e, next_e in zip(at_e[:-1], at_e[1:], strict=True):
-        for t, next_t in zip(at_t[:-1], at_t[1:], strict=True):
+    for e, next_e in itertools.pairwise(at_e):
+        for t, next_t in itertools.pairwise(at_t):
             best = max((a for x, y, a in held if x <= e and y <= t), default=GUESS)
             total += best * (next_e - e) * (next_t - t)
     return total / ((high_e - low_e) * (high_t - low_t))

@@ -26,8 +26,11 @@ from pretune.study.simulate import TOLERANCE, Budget, law_of, planning_scenario
 PROGRESS = {"tight": 0.5, "medium": 0.7, "ample": 0.9}
 SHARE = 0.25
 CLASSES = 10
-_LOW, _HIGH = 1e-3, 1e5
-_HALVINGS = 12
+_LOW, _HIGH = 0.05, 2000.0
+"""Delays among which the rule looks."""
+_HALVINGS = 10
+_SMOKE = {"tight": (0.13, 0.67), "medium": (0.32, 1.7), "ample": (0.8, 3.2)}
+"""Budgets of the smoke scale: a round of planning there is dearer than all of its runs."""
 CELLS = tuple(
     f"{energy}-{delay}"
     for energy, delay in (
@@ -64,14 +67,16 @@ def regimes_of(setting: Setting, *, smoke: bool = False) -> Regimes:
     Raises:
         InputError: no delay within reason makes that progress.
     """
-    key = {"what": "regimes", "setting": setting.key, "smoke": smoke}
-    tree = cached(cache_folder(), key, lambda: _found(setting, smoke))
+    if smoke:
+        known = {name: Budget(energy_j=e, delay_s=t) for name, (e, t) in _SMOKE.items()}
+        return Regimes(budgets=known, least_error=math.nan)
+    tree = cached(cache_folder(), {"what": "regimes", "setting": setting.key}, lambda: _found(setting))
     budgets = {name: Budget(energy_j=e, delay_s=t) for name, (e, t) in tree["budgets"].items()}
     return Regimes(budgets=budgets, least_error=tree["least"])
 
 
-def _found(setting: Setting, smoke: bool) -> dict[str, Any]:
-    law = law_of(setting, smoke=smoke).law
+def _found(setting: Setting) -> dict[str, Any]:
+    law = law_of(setting).law
     scenario = planning_scenario(setting, law)
     values = np.asarray(law.values)
     least = float(predict(law.family, values, np.array([[values[-2], values[-1], 0.0, 0.0]]))[0])

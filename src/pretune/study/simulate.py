@@ -26,7 +26,7 @@ import torch
 
 from pretune.convergence.design import cost_of, design_for
 from pretune.errors import RunFailed
-from pretune.law import Law
+from pretune.law import FAMILIES, Law
 from pretune.physics import cost
 from pretune.planner import plan as planned_jointly
 from pretune.planner.baselines import JOINT, Options, baseline, names_for
@@ -49,7 +49,7 @@ TOLERANCE = 3e-3
 """Relative gap at which a plan is good enough: a tenth of what a run's seed does to the error."""
 PILOT_ROUNDS = (600, 160)
 """Pre-training and fine-tuning rounds of the longest pilot run."""
-SMOKE_PILOT_ROUNDS = (60, 20)
+SMOKE_PILOT_ROUNDS, SMOKE_FAMILIES = (60, 20), ("effective",)
 VALIDATION, TEST = 1000, 4000
 """At most so many test samples are used for either half."""
 CRITERIA = ("trajectory", "final", "calibrated-loss")
@@ -134,13 +134,14 @@ def law_of(setting: Setting, *, measure: str = "error", smoke: bool = False) -> 
     home = reference(setting)
     rounds = SMOKE_PILOT_ROUNDS if smoke else PILOT_ROUNDS
     key = {"what": "pilot", "setting": home.key, "measure": measure, "rounds": list(rounds)}
-    tree = cached(cache_folder(), key, lambda: _pilot(home, measure, rounds))
+    families = SMOKE_FAMILIES if smoke else tuple(FAMILIES)
+    tree = cached(cache_folder(), key, lambda: _pilot(home, measure, rounds, families))
     law = Law.read(tree["law"])
     assert law is not None
     return Pilot(law=law, **{name: tree[name] for name in ("step", "energy_j", "delay_s", "error")})
 
 
-def _pilot(setting: Setting, measure: str, rounds: tuple[int, int]) -> dict[str, Any]:
+def _pilot(setting: Setting, measure: str, rounds: tuple[int, int], families: tuple[str, ...]) -> dict[str, Any]:
     """Choose the pilot's step on one middling run, make the pilot runs and fit."""
     field = field_of(setting)
     fleet = field.ground.scenario.devices
@@ -154,7 +155,7 @@ def _pilot(setting: Setting, measure: str, rounds: tuple[int, int]) -> dict[str,
     step = min(STEPS, key=lambda one: losses[one])
     scenario = with_step(field.ground.scenario, step)
     design = design_for(scenario, pretrain_rounds=rounds[0], finetune_rounds=rounds[1])
-    pilot = run_pilot(scenario, design=design, measure=measure, task=field.ground.task)
+    pilot = run_pilot(scenario, design=design, measure=measure, families=families, task=field.ground.task)
     spent = cost_of(scenario, design)  # the eight short runs that chose the step are not in it, nor anybody's search
     return {
         "law": pilot.law.to_dict(),
