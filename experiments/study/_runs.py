@@ -30,7 +30,7 @@ def setting_of(point: Point) -> Any:
 
 
 def rows_at(point: Point, budget: Any) -> list[dict[str, Any]]:
-    """Runs of the point's method within a budget, with its number of seeds."""
+    """Runs of the point's method within a budget, with its number of seeds, of them `tuning` (1) to choose the step."""
     from pretune.study.simulate import EVALUATION_SEEDS, STEPS, TUNING_SEEDS, rows_of
 
     smoke = bool(point.get("smoke"))
@@ -39,7 +39,7 @@ def rows_at(point: Point, budget: Any) -> list[dict[str, Any]]:
         budget,
         point.text("method"),
         EVALUATION_SEEDS[: point.integer("seeds")],
-        tuning=TUNING_SEEDS[:1] if smoke else TUNING_SEEDS,
+        tuning=TUNING_SEEDS[: point.integer("tuning") if "tuning" in point else 1],
         steps=STEPS_SMOKE if smoke else STEPS,
         smoke=smoke,
     )

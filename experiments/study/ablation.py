@@ -35,7 +35,7 @@ def points(scale: Scale) -> list[Point]:
     if scale is Scale.SMOKE:
         some = (JOINT, "equal-bandwidth", "all-fixed", "trajectory")
         return grid(task=("digits",), cell=CELLS[1:], method=some, seeds=(2,), smoke=(True,))
-    return grid(task=TASKS, cell=CELLS, method=(JOINT, *FROZEN, *CRITERIA), seeds=(10,))
+    return grid(task=TASKS, cell=CELLS, method=(JOINT, *FROZEN, *CRITERIA), seeds=(10,), tuning=(2,))
 
 
 def measure(point: Point) -> list[dict[str, Any]]:

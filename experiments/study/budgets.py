@@ -36,7 +36,8 @@ def points(scale: Scale) -> list[Point]:
         for cell in (*DIAGONAL, *SWEEPS):
             seeds = 10 if cell in DIAGONAL else 5
             more = (LITERATURE,) if task in WHERE_LITERATURE and cell in DIAGONAL else ()
-            found += [Point(task=task, cell=cell, method=method, seeds=seeds) for method in (*METHODS, *more)]
+            head = {"task": task, "cell": cell, "seeds": seeds, "tuning": 2 if cell in DIAGONAL else 1}
+            found += [Point(method=method, **head) for method in (*METHODS, *more)]
     return found
 
 

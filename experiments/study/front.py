@@ -35,7 +35,14 @@ def points(scale: Scale) -> list[Point]:
         cells = ("tight-tight", "medium-medium")
         return grid(task=("digits",), cell=cells, method=FEW[:3], seeds=(2,), smoke=(True,))
     cells = tuple(f"{energy}-{delay}" for energy in LEVELS for delay in LEVELS)
-    return grid(task=TASKS, cell=cells, method=METHODS, seeds=(5,))
+    found = grid(task=TASKS, cell=cells, method=METHODS, seeds=(5,))
+    return [Point(tuning=2 if _on_diagonal(point) else 1, **point) for point in found]
+
+
+def _on_diagonal(point: Point) -> bool:
+    """Whether both budgets are of the same regime: there c uses two seeds to choose the step."""
+    energy, _, delay = point.text("cell").partition("-")
+    return energy == delay
 
 
 def measure(point: Point) -> list[dict[str, Any]]:

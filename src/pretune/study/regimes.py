@@ -4,8 +4,8 @@ Errors are judged on the law's own scale, their logarithm. With e0 the error of 
 promises (most rounds, no noise) and e(T) that of the joint plan within the delay T and its energy, the progress is
 ``p(T) = log(e0/e(T)) / log(e0/e*)``. The regimes are the delays at which p is 1/2, 7/10 and 9/10.
 
-The energy that goes with a delay T is a quarter of what the joint plan takes that has T and any energy: then either
-budget binds. For a sweep of one budget the other stays at its medium value.
+The energy that goes with a delay T is a quarter of what the best plan takes that has T, any energy and equal shares of
+the band (with shares to decide such plans take a second each): then either budget binds. For a sweep of one budget the other stays at its medium value.
 """
 
 from __future__ import annotations
@@ -78,13 +78,15 @@ def regimes_of(setting: Setting, *, smoke: bool = False) -> Regimes:
 def _found(setting: Setting) -> dict[str, Any]:
     law = law_of(setting).law
     scenario = planning_scenario(setting, law)
+    radio = {key: getattr(scenario.radio, key) for key in scenario.radio.model_fields_set}
+    equal = scenario.replace(radio={**radio, "bandwidth_shares": "equal"})
     values = np.asarray(law.values)
     least = float(predict(law.family, values, np.array([[values[-2], values[-1], 0.0, 0.0]]))[0])
     guess = 1.0 - 1.0 / CLASSES
 
     def at(delay_s: float) -> tuple[float, float]:
         """The energy that goes with a delay, and the joint plan's error; no error where nothing fits."""
-        free = plan(scenario.with_budget(energy_j=1e12, delay_s=delay_s), tolerance=TOLERANCE, throw=False)
+        free = plan(equal.with_budget(energy_j=1e12, delay_s=delay_s), tolerance=TOLERANCE, throw=False)
         if not free.status.has_plan:
             return math.nan, math.inf
         energy_j = SHARE * free.energy_j
