@@ -5,7 +5,8 @@ promises (most rounds, no noise) and e(T) that of the joint plan within the dela
 ``p(T) = log(e0/e(T)) / log(e0/e*)``. The regimes are the delays at which p is 1/2, 7/10 and 9/10.
 
 The energy that goes with a delay T is a quarter of what the best plan takes that has T, any energy and equal shares of
-the band (with shares to decide such plans take a second each): then either budget binds. For a sweep of one budget the other stays at its medium value.
+the band (with shares to decide such plans take a second each): then either budget binds. For a sweep of one budget the
+other stays at its medium value.
 """
 
 from __future__ import annotations
