@@ -86,8 +86,10 @@ def test_every_step_of_the_search_can_be_taken_whatever_the_constants():
             assert simulate.with_step(scenario_of(Setting(task=name)), step).convergence.finetune_step == step
 
 
-def test_regimes_are_where_the_rule_says(law):
+def test_regimes_are_where_the_rule_says(law, monkeypatch):
     setting = Setting(task="digits")
+    for name, value in (("_LOW", 0.3), ("_HIGH", 30.0), ("_HALVINGS", 6)):  # 7 % in the delay
+        monkeypatch.setattr(regimes, name, value)
     found = regimes.regimes_of(setting)
     values = [(found.budgets[name].delay_s, found.budgets[name].energy_j) for name in ("tight", "medium", "ample")]
     assert values == sorted(values)
