@@ -16,6 +16,7 @@ from pretune.cli.guard import complain, guarded
 from pretune.cli.pareto import pareto_command
 from pretune.cli.pilot import pilot_command
 from pretune.cli.profile import profile_command
+from pretune.cli.studio import studio_command
 from pretune.cli.sweep import sweep_command
 from pretune.version import __version__
 
@@ -237,9 +238,4 @@ app.command("sweep")(sweep_command)
 app.command("server")(server_command)
 app.command("device")(device_command)
 app.command("enroll")(enroll_command)
-
-
-@app.command(context_settings=_ANY)
-def studio() -> int:
-    """(Not yet.) Will open a local web page to edit a scenario and watch its plan."""
-    return _coming("studio")
+app.command("studio")(studio_command)
