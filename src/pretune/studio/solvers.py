@@ -222,6 +222,6 @@ def _answered(desk: Any, kind: str, request: Any) -> bytes | Refused:
         return refusal_of(error)
     except MemoryError:
         return Refused(422, "takes more memory than there is; ask for less of it")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, the process serves the next
         _log.exception("internal error in %s", kind)
         return Refused(500, f"internal error: {type(error).__name__}")

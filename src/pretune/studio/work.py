@@ -77,10 +77,7 @@ class Desk:
         """The scenario that a request is about, and the same with the request's budgets."""
         if (target.scenario_id is None) == (target.scenario is None):
             raise InputError("scenario_id: should be given, or else scenario; one of them")
-        if target.scenario is not None:
-            kept = self.keep(target.scenario)
-        else:
-            kept = self._known(str(target.scenario_id))
+        kept = self._known(str(target.scenario_id)) if target.scenario is None else self.keep(target.scenario)
         if target.energy_j is None and target.delay_s is None:
             return kept, kept.scenario
         return kept, kept.scenario.with_budget(energy_j=target.energy_j, delay_s=target.delay_s)
