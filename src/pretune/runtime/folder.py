@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BufferedWriter
@@ -37,6 +39,8 @@ try:
 except ImportError:  # Windows: two runs into one folder at once are then not noticed
     fcntl = None  # type: ignore[assignment]
 
+SHOWN_EVERY_S = 0.2
+"""Seconds between two flushes of the ledger, for those who follow it."""
 NOT_COMPARED = ("threads", "processes", "device")
 """In run.json for those who resume, but no part of which run it is."""
 
@@ -50,6 +54,7 @@ class RunFolder:
     _lock: IO[bytes] | None = None
     _ledger: BufferedWriter | None = None
     _bytes: int = 0
+    _shown_at: float = -math.inf
     _sha256: Any = field(default_factory=hashlib.sha256)
 
     @staticmethod
@@ -153,13 +158,20 @@ class RunFolder:
         return found, load_ledger(target)
 
     def append(self, record: RoundRecord) -> None:
-        """Add a line to the ledger; it is on disk after the next `sync` or `checkpoint`."""
+        """Add a line to the ledger; it is on disk after the next `sync` or `checkpoint`.
+
+        Others see it a little later, so that a run can be followed while it goes on.
+        """
         if self._ledger is None:
             raise RuntimeError("restore() comes before append()")
         line = record.to_json().encode() + b"\n"
         self._ledger.write(line)
         self._sha256.update(line)
         self._bytes += len(line)
+        now = time.monotonic()
+        if now - self._shown_at >= SHOWN_EVERY_S:
+            self._ledger.flush()
+            self._shown_at = now
 
     def sync(self) -> None:
         """Bring the ledger to the disk."""

@@ -16,7 +16,9 @@ from starlette.staticfiles import StaticFiles
 
 from pretune.studio.answers import Refused
 from pretune.studio.guard import COOKIE, Guard, Keys
+from pretune.studio.jobs import Jobs
 from pretune.studio.planning import planning_routes
+from pretune.studio.running import running_routes
 from pretune.studio.settings import Settings
 from pretune.studio.solvers import Solvers
 from pretune.version import __version__
@@ -45,6 +47,7 @@ def create_app(settings: Settings, keys: Keys | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.include_router(planning_routes(settings, solvers), prefix=PREFIX)
+    app.include_router(running_routes(settings, solvers, Jobs(settings=settings)), prefix=PREFIX)
     _pages(app, keys)
     _errors(app)
     app.add_middleware(Guard, settings=settings, keys=keys)

@@ -104,7 +104,8 @@ class Guard:
         try:
             headers = {key: value.decode("latin-1") for key, value in reversed(scope["headers"])}
             self._check(scope, headers)
-            await self.app(scope, _Body(self.settings, headers, receive), answering)
+            answering.body = _Body(self.settings, headers, receive)
+            await self.app(scope, answering.body, answering)
         except Refused as refused:
             if answering.begun:
                 raise
@@ -177,6 +178,7 @@ class _Body:
         self.settings, self.receive = settings, receive
         self.left = settings.limits.body_bytes
         self.whole = False
+        self.refused: Refused | None = None
         self.end = time.monotonic() + settings.limits.body_s
 
     async def __call__(self) -> Message:
@@ -185,12 +187,14 @@ class _Body:
         try:
             message = await asyncio.wait_for(self.receive(), max(self.end - time.monotonic(), 0.001))
         except TimeoutError:
-            raise Refused(408, f"body: was not whole after {self.settings.limits.body_s:g} s", "body") from None
+            self.refused = Refused(408, f"body: was not whole after {self.settings.limits.body_s:g} s", "body")
+            raise self.refused from None
         if message["type"] == "http.request":
             self.left -= len(message.get("body", b""))
             self.whole = not message.get("more_body", False)
             if self.left < 0:
-                raise _too_long(self.settings)
+                self.refused = _too_long(self.settings)
+                raise self.refused
         return message
 
 
@@ -199,8 +203,22 @@ class _Answering:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.path, self.send, self.begun = scope["path"], send, False
+        self.body: _Body | None = None
+        self._replaced = False
 
     async def __call__(self, message: Message) -> None:
+        if self._replaced:
+            return
+        if message["type"] == "http.response.start":
+            refused = None if self.body is None else self.body.refused
+            if refused is not None and message["status"] != refused.status:
+                # the framework took it for a body that it can't read
+                await answer(refused, self._straight)
+                self._replaced = True
+                return
+        await self._straight(message)
+
+    async def _straight(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.begun = True
             message["headers"] = self._with_ours(list(message.get("headers", ())))

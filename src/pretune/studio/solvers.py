@@ -212,10 +212,10 @@ def _serve(pipe: Connection, settings: Settings) -> None:
 
 
 def _answered(desk: Any, kind: str, request: Any) -> bytes | Refused:
-    from pretune.studio.work import WORK, texts
+    from pretune.studio.work import WORK, text_of
 
     try:
-        return b"".join(texts(WORK[kind](desk, request)))
+        return text_of(WORK[kind](desk, request))
     except Refused as refused:
         return refused
     except PretuneError as error:

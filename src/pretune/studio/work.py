@@ -6,9 +6,10 @@ search for the same fleet begins.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -271,6 +272,13 @@ def _point(point: FrontPoint) -> FrontPointInfo:
     )
 
 
+def report(desk: Desk, folder: str) -> bytes:
+    """`GET runs/{id}/report`."""
+    from pretune.report import render
+
+    return render(folder).encode()
+
+
 def _go_on(desk: Desk) -> None:
     """Stop where nobody waits for the answer any more."""
     if desk.stopped():
@@ -290,14 +298,14 @@ WORK: dict[str, Callable[[Desk, Any], Any]] = {
     "check": check_plan,
     "compare": compared,
     "pareto": fronts,
+    "report": report,
 }
 
 
-def texts(found: BaseModel | dict[str, Any]) -> Iterator[bytes]:
-    """The answer's JSON."""
-    import json
-
+def text_of(found: BaseModel | dict[str, Any] | bytes) -> bytes:
+    """What is sent: the answer's JSON, or what is a text already."""
+    if isinstance(found, bytes):
+        return found
     if isinstance(found, BaseModel):
-        yield found.model_dump_json().encode()
-    else:
-        yield json.dumps(found, allow_nan=False).encode()
+        return found.model_dump_json().encode()
+    return json.dumps(found, allow_nan=False).encode()
