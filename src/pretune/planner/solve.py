@@ -61,30 +61,6 @@ def plan(
     return plan_of(scenario, problem, Search(with_margin(problem), tolerance, deadline))
 
 
-def plan_nearby(
-    scenario: Scenario,
-    rounds: tuple[int, int] | None,
-    *,
-    tolerance: float = TOLERANCE,
-    time_limit: float | None = None,
-) -> Plan:
-    """As `plan` with ``throw=False``, but the search begins at `rounds`: those of a plan for nearly the same budgets.
-
-    The proof is as good, the plan as near to it as the tolerance says, and which plan it is depends on `rounds`. Large
-    fleets, schedules and choices of local steps are planned from nothing.
-    """
-    alone = scenario.schedule == 1 and len(scenario.convergence.choices) == 1
-    if rounds is not None and alone and (len(scenario.devices) <= MOST_CERTIFIED or scenario.radio.shares_decided):
-        problem, _ = build(scenario)
-        if any(fits_one_round(problem, stage) for stage in STAGES):
-            deadline = math.inf if time_limit is None else time.monotonic() + time_limit
-            search = Search(with_margin(problem), tolerance, deadline, starts=(rounds,))
-            search.run()
-            if search.best is not None:
-                return write_plan(scenario, problem, search, tolerance)
-    return plan(scenario, tolerance=tolerance, time_limit=time_limit, throw=False)
-
-
 def plan_roughly(scenario: Scenario, *, tolerance: float, deadline: float, probes: int, spans: bool) -> Plan:
     """A plan without a schedule, by a search that solves so many pairs of rounds a pass at the most.
 

@@ -48,7 +48,7 @@ def info(job: Job) -> RunInfo:
         scenario_id=record.get("scenario_id"),
         seed=record.get("seed", summary.get("seed")),
         budget=Budgets(**budget) if isinstance(budget, dict) else None,
-        can_cancel=job.own_process is not None,
+        can_cancel=not job.ended and job.own_process is not None,
         can_resume=bool(record) and not alive and status in ("interrupted", "failed"),
         rounds_done=_rounds(summary.get("rounds")),
         planned=planned,

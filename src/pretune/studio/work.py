@@ -18,8 +18,9 @@ from pydantic import BaseModel
 from pretune.certify import check
 from pretune.errors import CheckFailed, InputError
 from pretune.planner.baselines import JOINT, Options, compare, names_for
+from pretune.planner.nearby import plan_nearby
 from pretune.planner.pareto import FrontPoint, budgets, default_range, front
-from pretune.planner.solve import plan, plan_nearby
+from pretune.planner.solve import plan
 from pretune.plans import Plan, plan_from_dict
 from pretune.scenario import Scenario, scenario_from_dict
 from pretune.studio import requests as asked
