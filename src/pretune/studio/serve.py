@@ -145,7 +145,8 @@ def _bound(settings: Settings) -> socket.socket:
         bound.bind((settings.host, settings.port))
     except OSError as error:
         bound.close()
-        raise InputError(f"--port: {settings.host}:{settings.port} can't be used ({error.strerror})") from None
+        option = "--host" if isinstance(error, socket.gaierror) else "--port"
+        raise InputError(f"{option}: {settings.host}:{settings.port} can't be used ({error.strerror})") from None
     return bound
 
 

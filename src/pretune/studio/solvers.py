@@ -36,6 +36,10 @@ class Broken(Exception):
     """A solver process ended by itself."""
 
 
+class TooLong(Exception):
+    """Work was not done in its time."""
+
+
 @dataclass(kw_only=True)
 class Work:
     """One piece of work, and whether anybody still waits for it."""
@@ -132,7 +136,7 @@ class Solvers:
         except Broken as broken:
             self._drop(solver)
             raise Refused(503, f"the studio's solver {broken}; try again") from None
-        except TimeoutError:
+        except TooLong:
             self._drop(solver)
             message = f"takes longer than the {work.seconds:g} s that the studio gives a request; ask for less of it"
             raise Refused(422, f"time_limit: {message}", "time_limit") from None
@@ -163,14 +167,14 @@ class _Solver:
         """The work's answer.
 
         Raises:
-            Refused: as the work was. TimeoutError: it took too long. Broken: the process ended.
+            Refused: as the work was. TooLong: it has to be ended. Broken: the process ended.
         """
         end, told = time.monotonic() + work.seconds + GRACE_S, False
         try:
             self._pipe.send((work.kind, work.request))
             while not self._pipe.poll(_LOOK_S):
                 if time.monotonic() > end:
-                    raise TimeoutError
+                    raise TooLong
                 if work.dropped.is_set() and not told:
                     self._pipe.send(None)
                     told, end = True, min(end, time.monotonic() + GRACE_S)
