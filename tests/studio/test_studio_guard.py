@@ -315,7 +315,7 @@ def test_the_log_holds_no_secrets(locked: Settings) -> None:
         (["--task-file", "none.py"], "pretune: --task-file: holds 'none.py', should hold a Python file that exists"),
         (["--token-file", "none"], "pretune: --token-file: none can't be read (No such file or directory)"),
         (["--scenario", "none.yaml"], "pretune: none.yaml: does not exist"),
-        (["--host", "999.1.1.1"], "pretune: --host: 999.1.1.1 can't be used"),
+        (["--host", "999.1.1.1"], "pretune: --host: 999.1.1.1:0 can't be used"),
     ],
 )
 def test_the_command_refuses_in_one_line(

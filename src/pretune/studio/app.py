@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
 
 from pretune.studio.answers import Refused
@@ -91,9 +92,12 @@ def _errors(app: FastAPI) -> None:
         return Response(error.body, status_code=error.status, media_type="application/json", headers=headers)
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> Response:
-        found = Refused(error.status_code, f"{str(error.detail).lower()}")
-        return Response(found.body, status_code=error.status_code, media_type="application/json", headers=error.headers)
+    async def http(request: Request, error: HTTPException) -> Response:
+        found = Refused(error.status_code, str(error.detail).lower())
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(app, request))
+        return Response(found.body, status_code=error.status_code, media_type="application/json", headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -105,6 +109,15 @@ def _errors(app: FastAPI) -> None:
     async def internal(_: Request, error: Exception) -> Response:
         body = {"error": {"field": "", "message": f"internal error: {type(error).__name__}", "problems": []}}
         return JSONResponse(body, status_code=500)
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """All methods of a path: the framework names those of the first route alone."""
+    found: set[str] = set()
+    for route in app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= set(getattr(route, "methods", None) or ())
+    return sorted(found)
 
 
 def _line(error: Any) -> str:

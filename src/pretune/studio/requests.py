@@ -12,6 +12,8 @@ Amount = Annotated[
     float | Annotated[str, StringConstraints(max_length=60)],
     Field(description="A number in SI units, or a text with a unit such as '2 kJ'.", examples=["2 kJ", 600.0]),
 ]
+Ends = Annotated[list[Amount], Field(min_length=2, max_length=2)]
+Rule = Annotated[str, StringConstraints(pattern=r"^(mean|median|trimmed:[0-9]{1,6}|clip:[0-9.e-]{1,20})$")]
 Seconds = Annotated[float, Field(gt=0, le=600, description="Give up after so many seconds.")]
 Tolerance = Annotated[float, Field(ge=1e-6, le=0.1, description="Relative gap at which a plan counts as optimal.")]
 
@@ -19,7 +21,7 @@ Tolerance = Annotated[float, Field(ge=1e-6, le=0.1, description="Relative gap at
 class Asked(BaseModel):
     """Base of all bodies."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class Target(Asked):
@@ -73,8 +75,8 @@ class ParetoRequest(Target):
 
     axes: list[Literal["energy", "delay"]] = Field(default=["energy", "delay"], min_length=1, max_length=2)
     points: int = Field(default=15, ge=2, le=60, description="Plans on each front.")
-    energy_range: tuple[Amount, Amount] | None = Field(default=None, description="Energy budgets, from and to.")
-    delay_range: tuple[Amount, Amount] | None = Field(default=None, description="Delay budgets, from and to.")
+    energy_range: Ends | None = Field(default=None, description="Energy budgets, from and to.")
+    delay_range: Ends | None = Field(default=None, description="Delay budgets, from and to.")
     tolerance: Tolerance = 1e-3
 
 
@@ -123,9 +125,7 @@ class RunRequest(Target):
 
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     tolerance: Tolerance = 1e-4
-    aggregation: Annotated[str, StringConstraints(pattern=r"^(mean|median|trimmed:\d{1,6}|clip:[0-9.e-]{1,20})$")] = (
-        "mean"
-    )
+    aggregation: Rule = "mean"
 
 
 class CalibrateRequest(Target):

@@ -26,6 +26,15 @@ from pretune.studio.solvers import Solvers
 RunKey = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="A run's id.")]
 OtherKey = Annotated[str, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="A run's id.")]
 ONE = refusals(401, 403, 404, 422)
+_EVENT = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "Records so far."},
+        "event": {"enum": ["records", "status", "reset", "end"]},
+        "data": {"type": "string", "description": "JSON: a `Series`, a `RunInfo`, nothing, or the last status."},
+    },
+}
 _REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 )
@@ -93,7 +102,7 @@ def running_routes(settings: Settings, solvers: Solvers, jobs: Jobs) -> APIRoute
     @routes.get(
         "/runs/{run_id}/events",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}} | ONE | refusals(429),
+        responses={200: {"content": {"text/event-stream": {"schema": _EVENT}}}} | ONE | refusals(429),
     )
     async def follow(
         run_id: RunKey, request: Request, last_event_id: Annotated[int, Header(ge=0, le=2**53)] = 0

@@ -245,14 +245,14 @@ def fronts(desk: Desk, request: asked.ParetoRequest) -> BaseModel:
     return ParetoAnswer(scenario_id=kept.key, points=rows)
 
 
-def _range(scenario: Scenario, axis: str, given: tuple[float | str, float | str]) -> tuple[float, float]:
+def _range(scenario: Scenario, axis: str, given: list[float | str]) -> tuple[float, float]:
     key = "energy_j" if axis == "energy" else "delay_s"
     try:
         low, high = (getattr(scenario.with_budget(**{key: end}).budget, key) for end in given)
     except InputError:
-        raise InputError.field(f"{axis}_range", list(given), "two budgets, the smaller first") from None
+        raise InputError.field(f"{axis}_range", given, "two budgets, the smaller first") from None
     if not low < high:
-        raise InputError.field(f"{axis}_range", list(given), "two budgets, the smaller first")
+        raise InputError.field(f"{axis}_range", given, "two budgets, the smaller first")
     return low, high
 
 
