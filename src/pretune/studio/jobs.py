@@ -14,7 +14,6 @@ import json
 import os
 import re
 import secrets
-import subprocess
 import threading
 import time
 from collections.abc import Mapping
@@ -118,7 +117,6 @@ class Jobs:
     """All runs below the operator's folder."""
 
     settings: Settings
-    _children: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def find(self, key: str) -> Job:
@@ -134,7 +132,7 @@ class Jobs:
 
     def all(self) -> list[Job]:
         """The newest first."""
-        self._reap()
+        process.reap()
         names: dict[str, float] = {}
         for place in (self.settings.folder, self.settings.own / "jobs"):
             with contextlib.suppress(OSError):
@@ -145,7 +143,7 @@ class Jobs:
         return [job for name in newest[:MOST_LISTED] if (job := self._job(name)) is not None]
 
     def _job(self, key: str) -> Job | None:
-        self._reap()
+        process.reap()
         folder, own = self.settings.folder / key, self.settings.own / "jobs" / key
         if folder.is_symlink():
             return None
@@ -205,9 +203,8 @@ class Jobs:
         else:
             words = ["run", scenario, "-o", str(job.folder), "--quiet"]
         words += [*map(str, job.record["words"]), *["--resume"] * resume]
-        child = process.start(words, out=job.own / "out", log=job.own / "log")
-        self._children.append(child)
-        record = {**job.record, "pid": child.pid, "birth": process.birth(child.pid)}
+        pid = process.start(words, out=job.own / "out", log=job.own / "log")
+        record = {**job.record, "pid": pid, "birth": process.birth(pid)}
         part = job.own / "job.json.part"
         part.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
         part.replace(job.own / "job.json")
@@ -220,7 +217,3 @@ class Jobs:
                 f"jobs: {most} run{' is' if most == 1 else 's are'} at work, which is the most; wait or cancel one"
             )
             raise Refused(429, message, "jobs")
-
-    def _reap(self) -> None:
-        """Let ended children go, so that none of them looks alive."""
-        self._children[:] = [child for child in self._children if child.poll() is None]

@@ -17,19 +17,30 @@ _MAIN = (
 """The command line, also where the studio itself was started with interrupts ignored."""
 
 
-def start(words: Sequence[str], *, out: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start ``pretune WORDS``, with what it prints in files.
+_CHILDREN: list[subprocess.Popen[bytes]] = []
+"""Started by this process and not known to have ended: they are asked now and then, so that none stays a zombie."""
+
+
+def reap() -> None:
+    """Let the children that have ended go."""
+    _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
+
+
+def start(words: Sequence[str], *, out: Path, log: Path) -> int:
+    """Start ``pretune WORDS``, with what it prints in files; returns its pid.
 
     The studio may end, or be interrupted in its terminal: the process goes on.
     """
     with out.open("wb") as stdout, log.open("ab") as stderr:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, "-P", "-c", _MAIN, *words],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
         )
+    _CHILDREN.append(child)
+    return child.pid
 
 
 def birth(pid: int) -> str | None:
