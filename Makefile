@@ -86,7 +86,7 @@ $(DEMO): pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e '.[train,parallel,privacy,flower,mlflow,tensorboard,reference,bench,docs,dev]'
+	$(PIP) install -c constraints.txt -e '.[train,parallel,privacy,flower,studio,mlflow,tensorboard,reference,bench,docs,dev]'
 	touch $@ $(DEMO)
 
 clean:

@@ -20,11 +20,10 @@ import sample_run
 from pretune.cli import main
 from pretune.plans import load_plan
 
-READY = ("plan", "check", "run", "report", "compare", "admit", "pareto", "pilot", "profile")
+READY = ("plan", "check", "run", "report", "compare", "admit", "pareto", "pilot", "profile", "studio")
 # a suite that was started in the background ignores Ctrl-C; the command must not
 HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 PROGRAM = f"{HEED}; import sys; from pretune.cli import main; sys.exit(main(sys.argv[1:]))"
-NOT_YET = ("studio",)
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def one_line(result: Result, code: int, *words: str) -> None:
 # --- help, version, usage -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in READY + NOT_YET)])
+@pytest.mark.parametrize("command", [(), *((name,) for name in READY)])
 def test_help(cli: Cli, command: tuple[str, ...]) -> None:
     result = cli(*command, "--help")
     assert result.code == 0
@@ -112,12 +111,6 @@ def test_version(cli: Cli) -> None:
 )
 def test_bad_usage_is_one_line_and_exit_code_2(cli: Cli, words: list[str], says: str) -> None:
     one_line(cli(*words), 2, says)
-
-
-@pytest.mark.parametrize("name", NOT_YET)
-def test_what_is_not_built_yet_says_so(cli: Cli, name: str) -> None:
-    one_line(cli(name), 1, f"{name} is not built yet")
-    one_line(cli(name, "scenario.yaml", "--some-option"), 1, f"{name} is not built yet")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -55,6 +55,7 @@ def options_in(words: str) -> set[str]:
         "server",
         "device",
         "enroll",
+        "studio",
     ],
 )
 def test_the_reference_lists_the_options_of_the_help(

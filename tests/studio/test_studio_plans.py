@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from studio_server import Studio, problem
 
+from pretune.cli import main
 from pretune.errors import InputError
 from pretune.planner import plan
 from pretune.planner.nearby import plan_nearby
@@ -244,3 +249,22 @@ def test_status_and_examples(studio: Studio) -> None:
     found = studio.get("/status").json()
     assert found["ready"]
     assert found["task_files"] == ["own_task.py"]
+
+
+def test_the_examples_of_the_documentation_work(studio: Studio, tmp_path: Path) -> None:
+    """The requests of docs/studio.md, as a shell sends them; what they leave behind passes `pretune check`."""
+    if shutil.which("curl") is None or shutil.which("bash") is None:
+        pytest.skip("needs curl and bash")
+    page = (Path(__file__).parents[2] / "docs" / "studio.md").read_text(encoding="utf-8")
+    (script,) = (block for block in re.findall(r"```sh\n(.*?)```", page, re.S) if "curl" in block)
+    done = subprocess.run(
+        ["bash", "-eu", "-o", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "STUDIO": studio.url, "no_proxy": "*"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert PlanAnswer.model_validate_json(done.stdout).budget.delay_s == 2.0
+    assert main(["check", str(tmp_path / "plan.json"), str(tmp_path / "scenario.json"), "--quiet"]) == 0

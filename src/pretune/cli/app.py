@@ -12,7 +12,7 @@ from pretune.cli.admit import admit_command
 from pretune.cli.calibrate import calibrate_command
 from pretune.cli.compare import compare_command
 from pretune.cli.federation import device_command, enroll_command, server_command
-from pretune.cli.guard import complain, guarded
+from pretune.cli.guard import guarded
 from pretune.cli.pareto import pareto_command
 from pretune.cli.pilot import pilot_command
 from pretune.cli.profile import profile_command
@@ -216,14 +216,6 @@ def report(
     if not quiet:
         typer.echo(f"Report: {target}")
     return 0
-
-
-def _coming(name: str) -> int:
-    complain(f"{name} is not built yet in pretune {__version__}")
-    return 1
-
-
-_ANY = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 app.command("compare")(compare_command)
