@@ -143,6 +143,7 @@ def _bound(settings: Settings) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((settings.host, settings.port))
+        bound.listen(128)  # whoever asks before the server is up waits for it
     except OSError as error:
         bound.close()
         option = "--host" if isinstance(error, socket.gaierror) else "--port"
