@@ -166,6 +166,16 @@ def test_a_process_is_known_by_its_pid_and_birth() -> None:
     assert process.birth(child.pid) is None
 
 
+def test_a_run_whose_code_is_not_granted_any_more_does_not_go_on(settings: Settings) -> None:
+    own = settings.own / "jobs" / "mine"
+    own.mkdir(parents=True)
+    (own / "job.json").write_text(json.dumps({"kind": "run", "words": []}), encoding="utf-8")
+    (own / "scenario.json").write_text(json.dumps(made_tree(task={"file": "/srv/own_task.py"})), encoding="utf-8")
+    assert problem(ask(settings, "POST", f"{GET}/mine/resume"), 422)[0] == "task.file"
+    granted = Settings(folder=settings.folder, task_files=(Path("/srv/own_task.py"),), limits=Limits(jobs=0))
+    assert problem(ask(granted, "POST", f"{GET}/mine/resume"), 429)[0] == "jobs"
+
+
 def test_no_more_jobs_than_allowed(tmp_path: Path) -> None:
     jobs = Jobs(settings=Settings(folder=tmp_path, limits=Limits(jobs=0)))
     with pytest.raises(Refused) as caught:

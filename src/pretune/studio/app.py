@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
 
-from pretune.studio.answers import Refused
+from pretune.errors import PretuneError
+from pretune.studio.answers import Refused, refusal_of
 from pretune.studio.guard import COOKIE, Guard, Keys
 from pretune.studio.jobs import Jobs
 from pretune.studio.planning import planning_routes
@@ -90,6 +91,11 @@ def _errors(app: FastAPI) -> None:
     async def refused(_: Request, error: Refused) -> Response:
         headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}}.get(error.status)
         return Response(error.body, status_code=error.status, media_type="application/json", headers=headers)
+
+    @app.exception_handler(PretuneError)
+    async def known(_: Request, error: PretuneError) -> Response:
+        found = refusal_of(error)
+        return Response(found.body, status_code=found.status, media_type="application/json")
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:

@@ -15,6 +15,7 @@ from pretune.errors import InputError
 from pretune.problems import shown
 from pretune.studio.requests import Column
 
+_DRAWN = ("count", "seed", "draw")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d{1,9})\]")
 
 
@@ -27,8 +28,11 @@ def checked(tree: Mapping[str, Any], *, most_devices: int, task_files: Sequence[
     found = dict(tree)
     devices = found.get("devices")
     if isinstance(devices, Mapping):
-        if "file" in devices:
-            raise InputError("devices.file: names a file of this machine, should be left out; send the fleet itself")
+        other = next((key for key in devices if key not in _DRAWN), None)  # whatever else there is reads files
+        if other is not None:
+            where = f"devices.{other}" if isinstance(other, str) and other.isidentifier() else "devices"
+            should = "a list of devices, or {count: 50, seed: 0, draw: {...}}; no files of this machine"
+            raise InputError.field(where, devices[other], should)
         count = devices.get("count")
         if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
             raise InputError.field("devices.count", count, "a whole number of devices")

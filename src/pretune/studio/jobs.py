@@ -24,6 +24,7 @@ from typing import Any
 from pretune.report.words import printable
 from pretune.studio import process
 from pretune.studio.answers import Refused
+from pretune.studio.intake import checked
 from pretune.studio.settings import Settings
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -172,6 +173,7 @@ class Jobs:
 
         Raises:
             Refused: 409, it is at work or has ended; 429.
+            InputError: its task's code is not granted any more.
         """
         with self._guard:
             if job.alive:
@@ -182,6 +184,9 @@ class Jobs:
                 where = job.folder.name
                 raise Refused(409, f"run: was not started here; go on with pretune run --resume -o {where}", "id")
             self._refuse_more()
+            # the operator may have started the studio afresh, with other task files
+            limits, files = self.settings.limits, self.settings.task_files
+            checked(read_tree(job.own / "scenario.json"), most_devices=limits.devices, task_files=files)
             begun = (job.own / "calibrated.json.calibration.json").is_file() or (job.folder / "run.json").is_file()
             return self._launch(job, resume=begun)
 
