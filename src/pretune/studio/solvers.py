@@ -130,12 +130,21 @@ class Solvers:
     def _do(self, work: Work) -> bytes:
         if work.dropped.is_set():
             raise Refused(499, "stopped: nobody waits for the answer any more")
+        try:
+            try:
+                return self._once(work)
+            except Broken:  # perhaps long ago, while nothing was asked of it
+                return self._once(work)
+        except Broken as broken:
+            raise Refused(503, f"the studio's solver {broken}; try again") from None
+
+    def _once(self, work: Work) -> bytes:
         solver = self._mine()
         try:
             return solver.do(work)
-        except Broken as broken:
+        except Broken:
             self._drop(solver)
-            raise Refused(503, f"the studio's solver {broken}; try again") from None
+            raise
         except TooLong:
             self._drop(solver)
             message = f"takes longer than the {work.seconds:g} s that the studio gives a request; ask for less of it"
