@@ -34,6 +34,14 @@ def test_a_front_that_nobody_waits_for_stops_after_a_point(desk: Desk) -> None:
     assert next(looks, None) is None
 
 
+def test_a_front_that_takes_too_long_ends_after_a_point(desk: Desk) -> None:
+    key = str(read_scenario(desk, ScenarioRequest(example="digits")).model_dump()["scenario_id"])
+    desk.end = -1.0
+    with pytest.raises(Refused) as caught:
+        fronts(desk, ParetoRequest(scenario_id=key, points=60))
+    assert (caught.value.status, caught.value.field) == (422, "time_limit")
+
+
 class SecondThought(threading.Event):
     """Set from the second look on: once the work has begun."""
 

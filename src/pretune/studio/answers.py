@@ -29,6 +29,12 @@ class Refused(Exception):
         return json.dumps({"error": error}).encode()
 
 
+def too_long(seconds: float) -> Refused:
+    """For what takes more time than one request is given."""
+    message = f"time_limit: takes longer than the {seconds:g} s that the studio gives a request; ask for less of it"
+    return Refused(UNUSABLE, message, "time_limit")
+
+
 def refusal_of(error: PretuneError) -> Refused:
     """The refusal that a known error becomes."""
     if isinstance(error, InputError | CheckFailed):

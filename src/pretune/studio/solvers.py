@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from pretune.errors import PretuneError
-from pretune.studio.answers import Refused, refusal_of
+from pretune.studio.answers import Refused, refusal_of, too_long
 from pretune.studio.settings import Settings
 
 _log = logging.getLogger("pretune.studio")
@@ -147,8 +147,7 @@ class Solvers:
             raise
         except TooLong:
             self._drop(solver)
-            message = f"takes longer than the {work.seconds:g} s that the studio gives a request; ask for less of it"
-            raise Refused(422, f"time_limit: {message}", "time_limit") from None
+            raise too_long(work.seconds) from None
 
 
 class _Solver:
@@ -227,6 +226,7 @@ def _serve(pipe: Connection, settings: Settings) -> None:
 def _answered(desk: Any, kind: str, request: Any) -> bytes | Refused:
     from pretune.studio.work import WORK, text_of
 
+    desk.begin()
     try:
         return text_of(WORK[kind](desk, request))
     except Refused as refused:

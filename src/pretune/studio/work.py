@@ -7,6 +7,7 @@ search for the same fleet begins.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,14 +18,14 @@ from pydantic import BaseModel
 
 from pretune.certify import check
 from pretune.errors import CheckFailed, InputError
-from pretune.planner.baselines import JOINT, Options, compare, names_for
+from pretune.planner.baselines import JOINT, Options, Outcome, compare, joint_outcome, names_for
 from pretune.planner.nearby import plan_nearby
 from pretune.planner.pareto import FrontPoint, budgets, default_range, front
 from pretune.planner.solve import plan
 from pretune.plans import Plan, plan_from_dict
 from pretune.scenario import Scenario, scenario_from_dict
 from pretune.studio import requests as asked
-from pretune.studio.answers import Refused
+from pretune.studio.answers import Refused, too_long
 from pretune.studio.describe import scenario_answer
 from pretune.studio.describe_plan import plan_answer
 from pretune.studio.examples import example_tree
@@ -68,6 +69,8 @@ class Desk:
 
     settings: Settings
     stopped: Callable[[], bool] = lambda: False
+    end: float = math.inf
+    """Value of the monotonic clock by which the request should be answered."""
     kept: OrderedDict[str, Kept] = field(default_factory=OrderedDict)
 
     @property
@@ -109,9 +112,14 @@ class Desk:
             self.kept.popitem(last=False)
         return kept
 
+    def begin(self) -> None:
+        """A request has come."""
+        self.end = time.monotonic() + self.settings.limits.solve_s
+
     def limit_s(self, wanted: float | None = None) -> float:
-        """Seconds a search may take: a little less than the process is given."""
-        return min(wanted or self.settings.limits.solve_s, 0.9 * self.settings.limits.solve_s)
+        """Seconds a search may take: a little less than what is left."""
+        left = max(0.9 * min(self.end - time.monotonic(), self.settings.limits.solve_s), 0.001)
+        return left if wanted is None else min(wanted, left)
 
 
 def read_scenario(desk: Desk, request: asked.ScenarioRequest) -> BaseModel:
@@ -178,49 +186,42 @@ def compared(desk: Desk, request: asked.CompareRequest) -> BaseModel:
     kept, scenario = desk.find(request)
     known = names_for(scenario)
     only = [name for name in known if name != SLOW] if request.only is None else request.only
-    found = []
+    how: dict[str, Any] = {"tolerance": request.tolerance, "time_limit": desk.limit_s(request.time_limit_s)}
     options = Options(batch=request.batch, seed=request.seed)
-    limit_s = desk.limit_s(request.time_limit_s)
-    if only:
-        outcomes = compare(scenario, only=only, options=options, tolerance=request.tolerance, time_limit=limit_s)
-    else:
-        outcomes = compare(scenario, only=(), options=options, tolerance=request.tolerance, time_limit=limit_s)
-    for outcome in outcomes:
+    found = []
+    for outcome in compare(scenario, only=only, options=options, **how) if only else [joint_outcome(scenario, **how)]:
         found.append(outcome)
         _go_on(desk)
-        if not only:
-            break
-    joint = found[0].plan
-    whole = joint is not None and joint.status.has_plan
-    rows = []
-    for one in found:
-        has = one.plan is not None and one.plan.status.has_plan
-        ratio = _ratio(one.plan, joint) if has and one.plan is not None and joint is not None else None
-        rows.append(_row(one.name, one.status, one.plan, ratio, one.planning_s, one.note))
+    joint = _plan_of(found[0])
+    rows = [_row(one, joint) for one in found]
     rows.sort(key=lambda row: (row.objective is None, row.objective or 0.0, row.name != JOINT))
     return CompareAnswer(
         scenario_id=kept.key,
-        lower_bound=joint.lower_bound if whole and joint is not None else None,
-        relative_gap=joint.relative_gap if whole and joint is not None else None,
+        lower_bound=None if joint is None else joint.lower_bound,
+        relative_gap=None if joint is None else joint.relative_gap,
         compared=rows,
     )
 
 
-def _row(name: str, status: str, found: Plan | None, ratio: float | None, planning_s: float, note: str) -> Compared:
-    has = found is not None and found.status.has_plan
-    plan_ = found if has else None
+def _plan_of(outcome: Outcome) -> Plan | None:
+    """The plan that can be run, if there is one."""
+    return outcome.plan if outcome.plan is not None and outcome.plan.status.has_plan else None
+
+
+def _row(outcome: Outcome, joint: Plan | None) -> Compared:
+    found = _plan_of(outcome)
     return Compared(
-        name=name,
-        title=TITLES.get(name, name),
-        status=status,
-        objective=None if plan_ is None else plan_.objective,
-        ratio=ratio,
-        pretrain_rounds=None if plan_ is None or plan_.pretrain is None else plan_.pretrain.rounds,
-        finetune_rounds=None if plan_ is None or plan_.finetune is None else plan_.finetune.rounds,
-        energy_j=None if plan_ is None else plan_.energy_j,
-        delay_s=None if plan_ is None else plan_.delay_s,
-        planning_s=planning_s,
-        note=note,
+        name=outcome.name,
+        title=TITLES.get(outcome.name, outcome.name),
+        status=outcome.status,
+        objective=None if found is None else found.objective,
+        ratio=None if found is None or joint is None else _ratio(found, joint),
+        pretrain_rounds=None if found is None or found.pretrain is None else found.pretrain.rounds,
+        finetune_rounds=None if found is None or found.finetune is None else found.finetune.rounds,
+        energy_j=None if found is None else found.energy_j,
+        delay_s=None if found is None else found.delay_s,
+        planning_s=outcome.planning_s,
+        note=outcome.note,
     )
 
 
@@ -281,9 +282,11 @@ def report(desk: Desk, folder: str) -> bytes:
 
 
 def _go_on(desk: Desk) -> None:
-    """Stop where nobody waits for the answer any more."""
+    """Stop where nobody waits for the answer any more, or where it takes too long."""
     if desk.stopped():
         raise Refused(499, "stopped: nobody waits for the answer any more")
+    if time.monotonic() > desk.end:
+        raise too_long(desk.settings.limits.solve_s)
 
 
 def warm_up(desk: Desk, _request: None = None) -> None:
