@@ -23,7 +23,7 @@ from schemathesis.checks import positive_data_acceptance
 from pretune.studio.app import create_app
 from sample_run import folder as made_run
 
-EXAMPLES = int(os.environ.get("PRETUNE_FUZZ_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("PRETUNE_FUZZ_EXAMPLES", "5"))
 """For each operation; a long fuzz by hand takes thousands."""
 RUN = "made-by-hand"
 _ID = re.compile(r"[0-9a-f]{32}")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from sample_run import folder as made_run
 from sample_run import tree as made_tree
 
 GET = "/api/v1/runs"
+needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs PyTorch, in another process")
 
 
 @pytest.fixture
@@ -184,8 +186,8 @@ def test_no_more_jobs_than_allowed(tmp_path: Path) -> None:
     assert not (tmp_path / ".studio" / "jobs").exists()
 
 
+@needs_torch
 def test_a_scenario_without_a_task_starts_nothing(studio: Studio) -> None:
-    pytest.importorskip("torch")
     for path in ("/runs", "/calibrate"):
         assert problem(studio.post(path, {"scenario_id": studio.example("campus")}), 422)[0] == "task"
 
@@ -219,9 +221,9 @@ def runs(tmp_path: Path) -> Iterator[Path]:
     process.reap()
 
 
+@needs_torch
 def test_a_run_outlives_the_studio_and_goes_on_after_an_interrupt(runs: Path) -> None:
     """Started in one studio; another one finds it at work, interrupts it, takes it up again, and it ends well."""
-    pytest.importorskip("torch")
     slow = made_tree(budget={"energy_j": 200.0, "delay_s": 200.0})  # so many rounds that it can't end by itself
     with serving(runs) as studio:
         answer = studio.post("/runs", {"scenario": slow, "tolerance": 0.05})

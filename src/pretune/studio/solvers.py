@@ -129,7 +129,7 @@ class Solvers:
 
     def _do(self, work: Work) -> bytes:
         if work.dropped.is_set():
-            raise Refused(499, "stopped: nobody waits for the answer any more")
+            raise _unwanted()
         try:
             try:
                 return self._once(work)
@@ -147,7 +147,11 @@ class Solvers:
             raise
         except TooLong:
             self._drop(solver)
-            raise too_long(work.seconds) from None
+            raise (_unwanted() if work.dropped.is_set() else too_long(work.seconds)) from None
+
+
+def _unwanted() -> Refused:
+    return Refused(499, "stopped: nobody waits for the answer any more")
 
 
 class _Solver:
@@ -191,7 +195,7 @@ class _Solver:
                 if not self._pipe.poll(GRACE_S):
                     raise Broken("did not stop")
                 self._pipe.recv()  # it has read the word, whether it came in time or not
-                raise Refused(499, "stopped: nobody waits for the answer any more")
+                raise _unwanted()
         except (EOFError, OSError, ValueError):
             raise Broken("ended by itself") from None
         if isinstance(answer, Refused):
