@@ -1,0 +1,55 @@
+// Of many requests only the newest counts.
+
+/**
+ * A lane for requests where a newer one replaces those that wait, and an answer is dropped when a newer one was shown.
+ * `ask(what, signal)` makes the request; `show(answer, what)` and `fail(error, what)` get what is still wanted.
+ * At most `most` are under way; one that is older than `patience_ms` when a newer one waits is aborted.
+ */
+export function lane({ ask, show, fail, most = 1, patience_ms = 400, busy = () => {} }) {
+  let asked = 0, shown = 0, waiting = null;
+  const underWay = new Map();
+
+  function start() {
+    if (waiting === null || underWay.size >= most) return;
+    const { what, number } = waiting;
+    const abort = new AbortController();
+    waiting = null;
+    underWay.set(number, { abort, since: performance.now() });
+    busy(true);
+    ask(what, abort.signal).then(
+      (answer) => { if (number > shown) { shown = number; show(answer, what); } },
+      (error) => { if (error.name !== "AbortError" && number > shown) { shown = number; fail(error, what); } },
+    ).finally(() => {
+      underWay.delete(number);
+      start();
+      if (underWay.size === 0) busy(false);
+    });
+  }
+
+  return {
+    /** Ask for this, in place of whatever waits. */
+    want(what) {
+      asked += 1;
+      waiting = { what, number: asked };
+      const now = performance.now();
+      for (const { abort, since } of underWay.values()) if (now - since > patience_ms) abort.abort();
+      start();
+    },
+    /** Forget what waits and what is under way: its answer would be about something else. */
+    drop() {
+      waiting = null;
+      shown = asked;
+      for (const { abort } of underWay.values()) abort.abort();
+    },
+    get idle() { return waiting === null && underWay.size === 0; },
+  };
+}
+
+/** Calls the function when it has not been called for so long. */
+export function settled(wait_ms, call) {
+  let timer = 0;
+  return (...values) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => call(...values), wait_ms);
+  };
+}
