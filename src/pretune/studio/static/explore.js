@@ -1,0 +1,111 @@
+// What other budgets would buy, and how simpler ways of planning do: asked for when the knobs come to rest.
+
+import { post } from "./api.js";
+import { chart } from "./chart.js";
+import { at, h, put, table } from "./dom.js";
+import { lane } from "./latest.js";
+import { count, gap, joules, seconds, significant } from "./words.js";
+
+const POINTS = 13;
+const AXES = {
+  energy: { title: "More energy, the same delay", key: "energy_j", other: "delay_s", write: joules, label: "energy budget" },
+  delay: { title: "More time, the same energy", key: "delay_s", other: "energy_j", write: seconds, label: "delay budget" },
+};
+
+/** The fronts and the comparison; `take(budgets)` moves the knobs. */
+export class Explore {
+  constructor(take, fail) {
+    this.take = take;
+    this.points = [];
+    this.of = null;
+    this.plan = null;
+    const quiet = (name) => (error) => { put(at(name), h("p", { class: "bad" }, error.message)); fail(error); };
+    this.fronts = lane({
+      ask: (what, signal) => post("pareto", what, signal), patience_ms: 0,
+      show: (answer, what) => { this.points = answer.points; this.of = what; this.draw(); this.fresh("front-section", true); }, fail: quiet("front"),
+    });
+    this.compares = lane({
+      ask: (what, signal) => post("compare", what, signal), patience_ms: 0,
+      show: (answer) => { drawCompare(answer); this.fresh("compare-section", true); }, fail: quiet("compare"),
+    });
+  }
+
+  /** The scenario is another one: nothing that is shown is about it. */
+  forget() {
+    this.fronts.drop();
+    this.compares.drop();
+    this.points = [];
+    this.of = null;
+    put(at("front"), h("p", { class: "muted" }, "being planned"));
+    put(at("front-tables"));
+    put(at("compare"), h("p", { class: "muted" }, "being planned"));
+  }
+
+  /** The knobs are moving: the ring goes along on the front of the budget that moves. */
+  follow(plan) {
+    this.plan = plan;
+    if (!plan.has_plan) return;
+    if (this.points.length > 0) this.draw();
+    if (this.of && !same(this.of, plan)) this.fresh("compare-section", false);
+  }
+
+  /** The knobs rest here. */
+  settle(plan, scenario) {
+    this.plan = plan;
+    const target = { scenario_id: plan.scenario_id, energy_j: plan.budget.energy_j, delay_s: plan.budget.delay_s };
+    if (this.of && same(this.of, plan)) return;
+    const wide = (range, value) => [Math.min(range.low, value), Math.max(range.high, value)];
+    this.fronts.want({ ...target, points: POINTS, tolerance: 1e-2, energy_range: wide(scenario.energy_range_j, target.energy_j), delay_range: wide(scenario.delay_range_s, target.delay_s) });
+    if (plan.has_plan) this.compares.want({ ...target, tolerance: 1e-2 });
+  }
+
+  fresh(section, is) {
+    at(section).setAttribute("aria-busy", String(!is));
+    at(section).classList.toggle("waiting", !is);
+    if (section === "compare-section") at("compare").classList.toggle("stale", !is);
+  }
+
+  draw() {
+    const { plan, of } = this, figures = [], tables = [];
+    for (const [axis, { title, key, other, write, label }] of Object.entries(AXES)) {
+      const here = this.points.filter((point) => point.axis === axis && point.objective !== null);
+      if (here.length === 0) continue;
+      const current = of[other] === plan.budget[other];
+      const unit = scaled(Math.max(...here.map((point) => point[key])), axis);
+      const figure = chart(title, [{ label: "objective", colour: axis === "energy" ? "pre" : "fine", style: "dots", x: here.map((point) => point[key]), y: here.map((point) => point.objective) }],
+        { label: `${label} (${unit.name})`, divide: unit.divide, log: true }, { label: "objective", log: true },
+        { mark: plan.has_plan ? { x: plan.budget[key], y: plan.objective, label: "this plan" } : null,
+          pick: (index) => this.take({ ...plan.budget, [other]: of[other], [key]: here[index][key] }) });
+      figure.dataset.axis = axis;
+      figure.classList.toggle("stale", !current);
+      figures.push(figure);
+      tables.push(table(title, [[label, "r"], ["Rounds", "r"], ["Objective", "r"], ["Gap", "r"], "Take it"], this.points.filter((point) => point.axis === axis).map((point) => [
+        write(point[key]), point.objective === null ? "infeasible" : `${count(point.pretrain_rounds)} + ${count(point.finetune_rounds)}`,
+        significant(point.objective, 5), gap(point.relative_gap),
+        point.objective === null ? "" : h("button", { type: "button", class: "row-button", "aria-label": `Take ${write(point[key])}`, onclick: () => this.take({ ...plan.budget, [other]: of[other], [key]: point[key] }) }, "Take"),
+      ]), { shown: true }));
+    }
+    put(at("front"), figures.length ? figures : h("p", { class: "muted" }, "No budget in this range is enough."));
+    put(at("front-tables"), tables);
+  }
+}
+
+const same = (asked, plan) => asked.scenario_id === plan.scenario_id && asked.energy_j === plan.budget.energy_j && asked.delay_s === plan.budget.delay_s;
+
+function scaled(most, axis) {
+  const steps = axis === "energy" ? [[1e6, "MJ"], [1e3, "kJ"], [1, "J"], [1e-3, "mJ"]] : [[7200, "h", 3600], [300, "min", 60], [1, "s"], [1e-3, "ms"]];
+  const [from, name, divide] = steps.find(([one]) => most >= (axis === "energy" ? 2 * one : one)) ?? steps.at(-1);
+  return { name, divide: divide ?? from };
+}
+
+function drawCompare(answer) {
+  const worst = Math.max(1, ...answer.compared.map((one) => one.ratio ?? 1));
+  const bar = (ratio) => h("span", { class: `ratio ${ratio < 1.0005 ? "pre" : "idle"}`, "aria-hidden": "true", style: { width: `${90 * ratio / worst}px` } });
+  put(at("compare"), table("The joint plan and the baselines, best first", ["Plan", ["Rounds", "r"], ["Objective", "r"], "Ratio", ["Energy", "r"], ["Delay", "r"]],
+    answer.compared.map((one) => ({
+      class: one.name === "joint" ? "best" : false,
+      cells: [one.note ? h("span", { title: one.note }, one.title) : one.title,
+        one.pretrain_rounds === null ? one.status.replaceAll("_", " ") : `${count(one.pretrain_rounds)} + ${count(one.finetune_rounds)}`, significant(one.objective, 5),
+        one.ratio === null ? "" : [h("span", { class: "num" }, one.ratio.toFixed(3)), bar(one.ratio)], joules(one.energy_j), seconds(one.delay_s)],
+    }))));
+}
