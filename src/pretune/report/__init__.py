@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pretune.errors import InputError
 
-__all__ = ["REPORT_NAME", "render", "script_hash", "write_report"]
+__all__ = ["REPORT_NAME", "page_style", "render", "script_hash", "write_report"]
 
 REPORT_NAME = "report.html"
 _UNIT = re.compile(r"(?<=\d) (?=[pnµmkMGT]?(?:J|s|Hz|W)\b|%|min\b|h\b)")
@@ -74,6 +74,11 @@ def write_report(
 def _kept_together(value: object) -> object:
     """A number and its unit never end up on two lines."""
     return _UNIT.sub("\u00a0", value) if type(value) is str else value
+
+
+def page_style() -> str:
+    """The style sheet that the report and the studio's page share."""
+    return _part("page.css")
 
 
 def _part(name: str) -> str:

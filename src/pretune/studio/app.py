@@ -16,6 +16,7 @@ from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
 
 from pretune.errors import PretuneError
+from pretune.report import page_style
 from pretune.studio.answers import Refused, refusal_of
 from pretune.studio.guard import COOKIE, Guard, Keys
 from pretune.studio.jobs import Jobs
@@ -58,6 +59,12 @@ def create_app(settings: Settings, keys: Keys | None = None) -> FastAPI:
 
 def _pages(app: FastAPI, keys: Keys) -> None:
     folder = Path(str(resources.files("pretune.studio"))) / "static"
+
+    @app.get("/static/page.css", include_in_schema=False)
+    def style() -> Response:
+        """The report's style sheet, which the page builds on."""
+        return Response(page_style(), media_type="text/css; charset=utf-8")
+
     app.mount("/static", StaticFiles(directory=folder), name="static")
 
     @app.get("/", include_in_schema=False)

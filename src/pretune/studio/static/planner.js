@@ -99,7 +99,7 @@ export class Planner {
       this.typed = {};
       if (this.lane.idle) this.budgets.set(plan.budget);
       say(plan.has_plan ? `${plan.message}. ${count(plan.pretrain.rounds)} rounds of pre-training, ${count(plan.finetune.rounds)} of fine-tuning; objective ${significant(plan.objective)}.` : plan.message);
-      history.replaceState(null, "", address(plan));
+      if (!location.hash.startsWith("#/runs")) history.replaceState(null, "", address(plan));
     }
     drawPlan(plan, (one) => this.take(one));
     if (plan.has_plan) {
