@@ -7,6 +7,7 @@ import { lane } from "./latest.js";
 import { count, gap, joules, seconds, significant } from "./words.js";
 
 const POINTS = 13;
+const LONGEST = 3; // times as bad: longer bars are cut, or one hopeless way would hide all others
 const AXES = {
   energy: { title: "More energy, the same delay", key: "energy_j", other: "delay_s", write: joules, label: "energy budget" },
   delay: { title: "More time, the same energy", key: "delay_s", other: "energy_j", write: seconds, label: "delay budget" },
@@ -99,8 +100,8 @@ function scaled(most, axis) {
 }
 
 function drawCompare(answer) {
-  const worst = Math.max(1, ...answer.compared.map((one) => one.ratio ?? 1));
-  const bar = (ratio) => h("span", { class: `ratio ${ratio < 1.0005 ? "pre" : "idle"}`, "aria-hidden": "true", style: { width: `${90 * ratio / worst}px` } });
+  const worst = Math.min(LONGEST, Math.max(1, ...answer.compared.map((one) => one.ratio ?? 1)));
+  const bar = (ratio) => h("span", { class: `ratio ${ratio < 1.0005 ? "pre" : "idle"}${ratio > LONGEST ? " cut" : ""}`, "aria-hidden": "true", style: { width: `${90 * Math.min(ratio, worst) / worst}px` } });
   put(at("compare"), table("The joint plan and the baselines, best first", ["Plan", ["Rounds", "r"], ["Objective", "r"], "Ratio", ["Energy", "r"], ["Delay", "r"]],
     answer.compared.map((one) => ({
       class: one.name === "joint" ? "best" : false,

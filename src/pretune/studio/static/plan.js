@@ -1,9 +1,10 @@
 // Draws a plan, or why there is none.
 
 import { at, h, put, table } from "./dom.js";
-import { count, gap, hertz, joules, percent, plural, seconds, significant } from "./words.js";
+import { count, gap, hertz, joules, percent, plural, seconds, significant, watts } from "./words.js";
 
 const COLOURS = { "server compute": "pre", broadcast: "down", "device compute": "fine", upload: "up", waiting: "idle" };
+const UNITS = { energy: joules, battery: joules, delay: seconds, deadline: seconds, clock: hertz, power: watts, bandwidth: hertz };
 const STATUS = {
   optimal: "Optimal", feasible: "A valid plan", time_limit: "Out of time", infeasible: "Infeasible", numerical_failure: "Not solved",
 };
@@ -99,10 +100,9 @@ function drawProof(plan) {
     fact("Objective of this plan", significant(plan.objective, 7)), fact("Proven lower bound", significant(plan.lower_bound, 7)),
     fact("Relative gap", gap(plan.relative_gap)), fact("Binding limits", plan.binding), fact("Proof", plan.certificate?.words),
     fact("Privacy", plan.privacy), fact("Planned in", seconds(plan.planning_s, 3)));
-  const units = { energy: "J", delay: "s" };
   put(at("limits"), table("Limits that are not one device's", ["Limit", ["Value", "r"], ["Limit", "r"], ["Left", "r"], "Binds"],
     plan.limits.map((one) => {
-      const write = units[one.name] === "J" ? joules : units[one.name] === "s" ? seconds : (value) => significant(value, 5);
+      const write = UNITS[one.name.split(":")[0]] ?? ((value, digits) => significant(value, digits));
       return [one.name, write(one.value, 5), write(one.limit, 5), write(Math.max(one.limit - one.value, 0), 3), one.binding ? h("span", { class: "pill" }, "binds") : ""];
     })));
 }
