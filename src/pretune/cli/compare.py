@@ -30,6 +30,8 @@ def compare_command(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")
     ] = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the comparison as a page.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="NAME", help="Only this baseline; may be given again.")
     ] = None,
@@ -77,5 +79,12 @@ def compare_command(
         ),
     )
     return run_compare(
-        scenario, only=tuple(only or ()), options=options, tolerance=tolerance, time_limit=time_limit, as_json=as_json
+        scenario,
+        only=tuple(only or ()),
+        options=options,
+        tolerance=tolerance,
+        time_limit=time_limit,
+        as_json=as_json,
+        html=html,
+        force=force,
     )

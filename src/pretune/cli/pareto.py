@@ -25,7 +25,8 @@ def pareto_command(
         bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")
     ] = False,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw the fronts here.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the fronts as a page.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     tolerance: Annotated[
         float, typer.Option("--tolerance", metavar="SHARE", help="Stop each plan when its gap is at most this share.")
     ] = 1e-3,
@@ -49,6 +50,7 @@ def pareto_command(
             grid=grid,
             as_json=as_json,
             plot=plot,
+            html=html,
             force=force,
             tolerance=tolerance,
             time_limit=time_limit,

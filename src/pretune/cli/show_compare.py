@@ -12,28 +12,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from pretune.cli.planning import check_options, plan_exit_code
+from pretune.cli.planning import check_options, plan_exit_code, refuse_existing
 from pretune.cli.show_plan import console, table_of
 from pretune.errors import InputError
 from pretune.planner.baselines import CONSTANT, JOINT, ONE_STEP, Options, Outcome, compare, names_for
 from pretune.plans import Plan
+from pretune.report import write_page
+from pretune.report.compare_page import TITLES, ranked, ratio_of, render_compare
 from pretune.report.words import count, gap, joules, printable, seconds, significant
 from pretune.scenario import Scenario, load_scenario
-
-_TITLES = {
-    JOINT: "joint plan",
-    CONSTANT: "constant plan",
-    ONE_STEP: "one local step",
-    "pretrain-only": "pre-train only",
-    "finetune-only": "fine-tune only",
-    "fixed-batch": "fixed batches",
-    "fixed-clock": "highest clocks",
-    "fixed-power": "highest powers",
-    "equal-bandwidth": "equal bandwidth",
-    "equal-split": "equal split",
-    "random": "random",
-    "successive": "successive",
-}
 
 
 def run_compare(
@@ -44,9 +31,13 @@ def run_compare(
     tolerance: float,
     time_limit: float | None,
     as_json: bool,
+    html: Path | None = None,
+    force: bool = False,
 ) -> int:
-    """Plan the scenario in every way asked for, and print how they compare."""
+    """Plan the scenario in every way asked for, print how they compare, and write the page `html` if there is one."""
     check_options(tolerance, time_limit)
+    if html is not None:
+        refuse_existing(html, force=force)
     scenario = load_scenario(path)
     known = names_for(scenario)
     for name in only:
@@ -64,10 +55,14 @@ def run_compare(
     joint = found[0].plan
     if joint is None:
         raise ValueError("the joint plan always is a plan, if only one that says why there is none")
+    if html is not None:
+        write_page(render_compare(scenario, found), html)
     if as_json:
         print(json.dumps(_tree(scenario, found), indent=1, allow_nan=False))
     else:
         _show(scenario, found, joint)
+        if html is not None:
+            print(f"Page: {html}")
     return plan_exit_code(joint, told=not as_json)
 
 
@@ -89,24 +84,7 @@ class _Waiting:
 
     def at(self, name: str) -> None:
         if self._status is not None and name:
-            self._status.update(f"planning: {_TITLES[name]}")
-
-
-def _sorted(found: Sequence[Outcome]) -> list[Outcome]:
-    """By objective; the joint plan first among equals, those without a plan last."""
-
-    def key(outcome: Outcome) -> tuple[bool, float, bool]:
-        value = outcome.plan.objective if outcome.plan is not None else math.inf
-        return not math.isfinite(value), value, outcome.name != JOINT
-
-    return sorted(found, key=key)
-
-
-def _ratio(plan: Plan, joint: Plan) -> float:
-    """The objective in units of the joint plan's; one where both are nothing."""
-    if joint.objective > 0.0:
-        return plan.objective / joint.objective
-    return 1.0 if plan.objective <= 0.0 else math.inf
+            self._status.update(f"planning: {TITLES[name]}")
 
 
 def _show(scenario: Scenario, found: Sequence[Outcome], joint: Plan) -> None:
@@ -116,18 +94,18 @@ def _show(scenario: Scenario, found: Sequence[Outcome], joint: Plan) -> None:
         out.print(Text(joint.message, style="bold red"))
         return
     table = table_of("Plan", "Rounds", "Objective", "Ratio", "Energy", "Delay", "Planned in")
-    for outcome in _sorted(found):
+    for outcome in ranked(found):
         plan, style = outcome.plan, "bold" if outcome.name == JOINT else ""
         took = seconds(outcome.planning_s, 3)
         if plan is None or plan.pretrain is None or plan.finetune is None:
             took = "" if outcome.status == "unavailable" else took
-            table.add_row(_TITLES[outcome.name], "", outcome.status, "", "", "", took, style="dim")
+            table.add_row(TITLES[outcome.name], "", outcome.status, "", "", "", took, style="dim")
             continue
         table.add_row(
-            _TITLES[outcome.name] + ("*" if plan.status.value == "time_limit" else ""),
+            TITLES[outcome.name] + ("*" if plan.status.value == "time_limit" else ""),
             f"{count(plan.pretrain.rounds)} + {count(plan.finetune.rounds)}",
             significant(plan.objective, 6),
-            f"{_ratio(plan, joint):.4f}",
+            f"{ratio_of(plan, joint):.4f}",
             joules(plan.energy_j),
             seconds(plan.delay_s),
             took,
@@ -139,7 +117,7 @@ def _show(scenario: Scenario, found: Sequence[Outcome], joint: Plan) -> None:
     out.print(Text(_legend(joint, ended=ended), style="dim"))
     for outcome in found:
         if outcome.note:
-            out.print(Text(f"{_TITLES[outcome.name]}: {outcome.note}", style="dim"))
+            out.print(Text(f"{TITLES[outcome.name]}: {outcome.note}", style="dim"))
 
 
 def _legend(joint: Plan, *, ended: bool) -> str:
@@ -153,11 +131,11 @@ def _tree(scenario: Scenario, found: Sequence[Outcome]) -> dict[str, Any]:
     """The comparison as plain data; every plan as a plan file has it."""
     joint = found[0].plan
     rows = []
-    for outcome in _sorted(found):
+    for outcome in ranked(found):
         plan = outcome.plan
         ratio = None
         if plan is not None and joint is not None and plan.status.has_plan:
-            ratio = _ratio(plan, joint)
+            ratio = ratio_of(plan, joint)
         rows.append(
             {
                 "name": outcome.name,

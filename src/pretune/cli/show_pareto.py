@@ -16,6 +16,8 @@ from pretune.cli.show_plan import console, table_of
 from pretune.errors import InputError
 from pretune.planner import pareto
 from pretune.planner.pareto import FrontPoint
+from pretune.report import write_page
+from pretune.report.front_page import TITLES, render_fronts
 from pretune.report.words import count, gap, joules, printable, seconds, significant
 from pretune.scenario import Scenario, load_scenario
 
@@ -31,18 +33,21 @@ class Wanted:
     grid: bool
     as_json: bool
     plot: Path | None
+    html: Path | None
     force: bool
     tolerance: float
     time_limit: float | None
 
 
 def run_pareto(wanted: Wanted) -> int:
-    """Plan the fronts, and print or draw them."""
+    """Plan the fronts, print them, and draw them or write their page if asked."""
     check_options(wanted.tolerance, wanted.time_limit)
     if wanted.plot is not None:
         if wanted.plot.suffix != ".svg":
             raise InputError.field("--plot", str(wanted.plot), "the name of a file that ends in .svg")
         refuse_existing(wanted.plot, force=wanted.force)
+    if wanted.html is not None:
+        refuse_existing(wanted.html, force=wanted.force)
     scenario = load_scenario(wanted.scenario)
     ranges = {axis: _range(scenario, axis, text) for axis, text in (("energy", wanted.energy), ("delay", wanted.delay))}
     swept = [axis for axis, text in (("energy", wanted.energy), ("delay", wanted.delay)) if text is not None]
@@ -58,12 +63,16 @@ def run_pareto(wanted: Wanted) -> int:
         from pretune.cli.draw_pareto import draw
 
         draw(scenario, found, wanted.plot)
+    if wanted.html is not None:
+        write_page(render_fronts(scenario, found), wanted.html)
     if wanted.as_json:
         print(json.dumps(_tree(scenario, found), indent=1, allow_nan=False))
     else:
         _show(scenario, found)
         if wanted.plot is not None:
             print(f"Plot: {wanted.plot}")
+        if wanted.html is not None:
+            print(f"Page: {wanted.html}")
     if not any(point.plan is not None for point in found):
         complain("infeasible: nothing fits any of these budgets")
         return 3
@@ -100,20 +109,13 @@ def _show(scenario: Scenario, found: Sequence[FrontPoint]) -> None:
     out = console()
     out.print(Text(printable(scenario.name), style="bold"))
     for axis in dict.fromkeys(point.axis for point in found):
-        out.print(Text(_TITLES[axis]))
+        out.print(Text(TITLES[axis]))
         table = table_of("Energy", "Delay", "Rounds", "Objective", "Gap", "Planned in", left=0)
         for point in found:
             if point.axis == axis:
                 table.add_row(*_row(point))
         out.print(table)
     out.print(Text("Rounds: pre-training + fine-tuning. Gap: to the proven lower bound.", style="dim"))
-
-
-_TITLES = {
-    "energy": "More energy, the same delay",
-    "delay": "More time, the same energy",
-    "grid": "More of both",
-}
 
 
 def _row(point: FrontPoint) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """A run as one HTML file that opens offline: no outside resource, no server, light and dark.
 
-`write_report` is all that others use. Jinja2 is imported only when a report is written.
+`write_report` is what runs use; pages of other kinds (`compare_page`, `front_page`) go through `fill` and `write_page`.
+Jinja2 is imported only when a page is written.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from pretune.errors import InputError
 
-__all__ = ["REPORT_NAME", "page_style", "render", "script_hash", "write_report"]
+__all__ = ["REPORT_NAME", "fill", "page_style", "render", "script_hash", "write_page", "write_report"]
 
 REPORT_NAME = "report.html"
 _UNIT = re.compile(r"(?<=\d) (?=[pnµmkMGT]?(?:J|s|Hz|W)\b|%|min\b|h\b)")
@@ -26,19 +27,29 @@ def render(folder: str | os.PathLike[str]) -> str:
     Raises:
         InputError: the folder or one of its files is missing or damaged.
     """
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
     from pretune.report.folder import read_folder
     from pretune.report.view import page
 
-    template = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_kept_together
+    return fill("page.html.j2", page(read_folder(folder)))
+
+
+def fill(template: str, page: object) -> str:
+    """One HTML file from a template of this package and what it shows; style and script are part of it."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FunctionLoader(_part),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_kept_together,
     )
-    return template.from_string(_part("page.html.j2")).render(
-        page=page(read_folder(folder)),
+    return environment.get_template(template).render(
+        page=page,
         # Our own files, which hold no data; everything else is escaped.
-        style=Markup(_part("page.css")),
+        style=Markup(page_style()),
         script=Markup(_part("page.js")),
         script_hash=script_hash(),
     )
@@ -61,7 +72,15 @@ def write_report(
     target = Path(folder) / REPORT_NAME if out is None else Path(out)
     if target.exists() and not force:
         raise InputError(f"{target}: exists already; give another name or --force")
-    html = render(folder)
+    return write_page(render(folder), target)
+
+
+def write_page(html: str, target: Path) -> Path:
+    """Write a page's file, whole or not at all.
+
+    Raises:
+        InputError: it can't be written.
+    """
     part = target.with_name(target.name + ".part")
     try:
         part.write_text(html, encoding="utf-8")

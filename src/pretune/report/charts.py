@@ -55,11 +55,15 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """An axis: its caption, what the values are divided by for display, and how ticks are written."""
+    """An axis: its caption, what the values are divided by for display, and how ticks are written.
+
+    A logarithmic axis ends at powers of ten, or close to the values where it is `tight`.
+    """
 
     label: str
     divide: float = 1.0
     log: bool = False
+    tight: bool = False
     percent: bool = False
     from_zero: bool = False
 
@@ -135,7 +139,10 @@ def _clean(line: Line, x: Axis, y: Axis) -> Line:
 def _scale(axis: Axis, columns: Sequence[Floats], extra: Sequence[float], start: float, end: float) -> _Scale:
     values = np.concatenate([*columns, np.array([value for value in extra if math.isfinite(value)])])
     low, high = float(values.min()), float(values.max())
-    if axis.log:
+    if axis.log and axis.tight:
+        margin = max((high / low) ** 0.04, 1.02)
+        low, high = low / margin, high * margin
+    elif axis.log:
         low, high = 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))
         if low == high:
             low, high = low / 10, high * 10
@@ -161,6 +168,25 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def fine_ticks(low: float, high: float) -> list[float]:
+    """Round values on a tight logarithmic axis: 1, 2 and 5 times the powers of ten, fewer over many decades."""
+    decades = math.log10(high / low)
+    if decades < 0.35:
+        return ticks(low, high, 4)
+    factors = (1,) if decades > 3 else (1, 3) if decades > 1.4 else (1, 2, 5)
+    stride = max(1, math.ceil(decades / 6))
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1, stride)
+    found = [float(f"{factor}e{power}") for power in powers for factor in factors]
+    found = [value for value in found if low <= value <= high]
+    return found if len(found) > 1 else ticks(low, high, 4)
+
+
+def _ticks(scale: _Scale, axis: Axis) -> list[float]:
+    if not axis.log:
+        return ticks(scale.low, scale.high)
+    return (fine_ticks if axis.tight else _log_ticks)(scale.low, scale.high)
+
+
 def _log_ticks(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     stride = max(1, math.ceil((last - first) / 5))
@@ -169,12 +195,12 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 def _grid(xs: _Scale, ys: _Scale, x: Axis, y: Axis) -> list[Markup]:
     parts = []
-    for value in _log_ticks(ys.low, ys.high) if y.log else ticks(ys.low, ys.high):
+    for value in _ticks(ys, y):
         at = ys(value)
         parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, at, at))
         parts.append(Markup('<text class="tick end" x="{}" y="{}">{}</text>').format(LEFT - 8, at + 5, _tick(value, y)))
     floor = HEIGHT - BOTTOM
-    for value in ticks(xs.low, xs.high):
+    for value in _ticks(xs, x):
         at = xs(value)
         parts.append(Markup('<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(at, at, floor, floor + 4))
         parts.append(Markup('<text class="tick mid" x="{}" y="{}">{}</text>').format(at, floor + 19, _tick(value, x)))
@@ -193,7 +219,7 @@ def _grid(xs: _Scale, ys: _Scale, x: Axis, y: Axis) -> list[Markup]:
 def _tick(value: float, axis: Axis) -> str:
     if axis.percent:
         return f"{value * 100:g} %"
-    if axis.log:
+    if axis.log and not axis.tight:
         power = round(math.log10(value))
         return f"{value:g}" if -3 <= power <= 4 else f"1e{power}"
     return significant(value)

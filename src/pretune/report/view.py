@@ -91,8 +91,8 @@ def page(run: RunFolder) -> Page:
         warning=_warning(run),
         tiles=_tiles(run),
         meters=(
-            _meter("Energy", plan.energy_j, budget.energy_j, joules, [(share, share.energy_j) for share in spent]),
-            _meter("Delay", plan.delay_s, budget.delay_s, seconds, [(share, share.delay_s) for share in spent]),
+            meter("Energy", plan.energy_j, budget.energy_j, joules, [(share, share.energy_j) for share in spent]),
+            meter("Delay", plan.delay_s, budget.delay_s, seconds, [(share, share.delay_s) for share in spent]),
         ),
         shares=[_share_row(share, plan) for share in spent],
         learning_note=(
@@ -168,7 +168,8 @@ def _tiles(run: RunFolder) -> tuple[Fact, ...]:
     )
 
 
-def _meter(name: str, used: float, limit: float, write: Any, parts: Sequence[tuple[Share, float]]) -> Meter:
+def meter(name: str, used: float, limit: float, write: Any, parts: Sequence[tuple[Share, float]]) -> Meter:
+    """A budget as a bar: the amount used of it, cause by cause; `write` makes text of an amount."""
     return Meter(
         name=name,
         used=write(used, 5) if math.isfinite(used) else "-",

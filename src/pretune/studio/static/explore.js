@@ -101,12 +101,12 @@ function scaled(most, axis) {
 
 function drawCompare(answer) {
   const worst = Math.min(LONGEST, Math.max(1, ...answer.compared.map((one) => one.ratio ?? 1)));
-  const bar = (ratio) => h("span", { class: `ratio ${ratio < 1.0005 ? "pre" : "idle"}${ratio > LONGEST ? " cut" : ""}`, "aria-hidden": "true", style: { width: `${90 * Math.min(ratio, worst) / worst}px` } });
+  const bar = (ratio) => h("span", { class: `ratio ${ratio < 1.0005 ? "pre" : "idle"}${ratio > LONGEST ? " cut" : ""}`, "aria-hidden": "true", style: { width: `${100 * Math.min(ratio, worst) / worst}%` } });
   put(at("compare"), table("The joint plan and the baselines, best first", ["Plan", ["Rounds", "r"], ["Objective", "r"], "Ratio", ["Energy", "r"], ["Delay", "r"]],
     answer.compared.map((one) => ({
       class: one.name === "joint" ? "best" : false,
       cells: [one.note ? h("span", { title: one.note }, one.title) : one.title,
         one.pretrain_rounds === null ? one.status.replaceAll("_", " ") : `${count(one.pretrain_rounds)} + ${count(one.finetune_rounds)}`, significant(one.objective, 5),
-        one.ratio === null ? "" : [h("span", { class: "num" }, one.ratio.toFixed(3)), bar(one.ratio)], joules(one.energy_j), seconds(one.delay_s)],
+        one.ratio === null ? "" : [h("span", { class: "num ratio-text" }, one.ratio.toFixed(3)), h("span", { class: "ratio-track" }, bar(one.ratio))], joules(one.energy_j), seconds(one.delay_s)],
     }))));
 }
