@@ -4,11 +4,11 @@ import { h, svg } from "./dom.js";
 import { significant } from "./words.js";
 
 const WIDTH = 520, HEIGHT = 300, LEFT = 66, RIGHT = 18, TOP = 26, BOTTOM = 48;
-const MOST_POINTS = 240;
+const MOST_POINTS = 240, FEW_POINTS = 60;
 
 /**
  * The chart as a <figure>, or null when there is nothing to draw.
- * lines: [{label, colour, x, y, style: "line" | "dashed" | "dots"}]; axes: {label, divide, log, percent, fromZero};
+ * lines: [{label, colour, x, y, style: "line" | "dashed" | "dots" | "noisy"}] (noisy: the running mean in its range); axes: {label, divide, log, percent, fromZero};
  * options.bands: [{label, colour, start, end}], options.rules: [{label, axis, at}], options.mark: {x, y, label},
  * options.pick: called with the index of the point of the first line that is pressed.
  */
@@ -22,7 +22,7 @@ export function chart(title, lines, x, y, options = {}) {
     ...(mark ? [mark[name]] : []),
   ].map((value) => value / (axis.divide ?? 1)).filter((value) => Number.isFinite(value) && !(axis.log && value <= 0));
   const xs = scale(x, [...shown.flatMap((line) => line.x), ...more(x, "x")], LEFT, WIDTH - RIGHT);
-  const ys = scale(y, [...shown.flatMap((line) => line.y), ...more(y, "y")], HEIGHT - BOTTOM, TOP);
+  const ys = scale(y, [...shown.flatMap((line) => line.low ? [...line.low, ...line.high] : line.y), ...more(y, "y")], HEIGHT - BOTTOM, TOP);
   const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}. ${spoken(shown, x, y)}` },
     bands.filter((band) => band.end > band.start).map((band) => drawBand(band, xs, x)),
     grid(xs, ys, x, y),
@@ -45,6 +45,7 @@ function clean(line, x, y) {
     keep.push(i);
   }
   let used = keep;
+  if (line.style === "noisy" && keep.length > FEW_POINTS) return buckets(line, keep, x, y);
   if (keep.length > MOST_POINTS) {
     used = Array.from({ length: MOST_POINTS }, (_, i) => keep[Math.round(i * (keep.length - 1) / (MOST_POINTS - 1))]);
   }
@@ -52,6 +53,22 @@ function clean(line, x, y) {
     label: line.label, colour: line.colour, style: line.style ?? "line", from: used,
     x: used.map((i) => line.x[i] / (x.divide ?? 1)), y: used.map((i) => line.y[i] / (y.divide ?? 1)),
   };
+}
+
+/** Neighbouring points together: their last x, and the least, mean and greatest y. */
+function buckets(line, keep, x, y) {
+  const number = Math.min(Math.max(Math.floor(keep.length / 4), FEW_POINTS / 2), MOST_POINTS / 2);
+  const found = { label: line.label, colour: line.colour, style: "noisy", from: [], x: [], y: [], low: [], high: [] };
+  for (let i = 0; i < number; i++) {
+    const on = keep.slice(Math.floor(i * keep.length / number), Math.floor((i + 1) * keep.length / number));
+    const values = on.map((one) => line.y[one] / (y.divide ?? 1));
+    found.from.push(on.at(-1));
+    found.x.push(line.x[on.at(-1)] / (x.divide ?? 1));
+    found.y.push(values.reduce((sum, value) => sum + value, 0) / values.length);
+    found.low.push(Math.min(...values));
+    found.high.push(Math.max(...values));
+  }
+  return found;
 }
 
 function spoken(lines, x, y) {
@@ -143,6 +160,10 @@ function drawRule(rule, xs, ys, axis) {
 function drawLine(line, xs, ys) {
   const points = line.x.map((value, i) => `${xs(value)},${ys(line.y[i])}`);
   const parts = [];
+  if (line.low) {
+    const around = [...line.x.map((value, i) => `${xs(value)},${ys(line.high[i])}`), ...line.x.map((value, i) => `${xs(value)},${ys(line.low[i])}`).reverse()];
+    parts.push(svg("path", { class: `range ${line.colour}`, d: `M${around.join("L")}Z` }));
+  }
   if (points.length > 1) parts.push(svg("path", { class: `line ${line.colour} ${line.style}`, d: `M${points.join("L")}` }));
   if (line.style === "dots" || points.length === 1) {
     parts.push(line.x.map((value, i) => svg("circle", { class: line.colour, cx: xs(value), cy: ys(line.y[i]), r: 3.2 })));

@@ -136,7 +136,7 @@ export class Planner {
     at("start-run").disabled = true;
     try {
       const run = await post("runs", { scenario_id: this.scenario.scenario_id, ...this.budgets.value });
-      this.go(`#/runs/${run.run_id}`);
+      this.go(`#/runs/${run.id}`);
     } catch (error) {
       this.notice(error);
     } finally {
