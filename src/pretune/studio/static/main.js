@@ -44,21 +44,28 @@ function show() {
   else runs.leave();
 }
 
+/** What the address of a plan asks for: a scenario by its id, and budgets if it has some. */
+function wanted() {
+  const { view, parts, query } = place();
+  const budget = { energy_j: Number(query.get("energy")), delay_s: Number(query.get("delay")) };
+  return view === "plan" && parts[0] ? { scenario_id: parts[0], budget: budget.energy_j > 0 && budget.delay_s > 0 ? budget : null } : null;
+}
+
 async function begin() {
   const status = await get("status");
   at("version").textContent = `pretune ${status.version}`;
   if (!status.ready) say("The solver is being compiled; the first plan may take a minute.");
-  const { view, parts, query } = place();
-  const budget = { energy_j: Number(query.get("energy")), delay_s: Number(query.get("delay")) };
-  const wanted = view === "plan" && parts[0] ? { scenario_id: parts[0], budget: budget.energy_j > 0 && budget.delay_s > 0 ? budget : null } : null;
   runs.begin(status);
   show();
-  await planner.begin(status, wanted);
+  await planner.begin(status, wanted());
 }
 
 whenLocked(() => token(async (given) => {
   await login(given);
   location.reload();
 }));
-addEventListener("hashchange", show);
+addEventListener("hashchange", () => {
+  show();
+  planner.visit(wanted());
+});
 begin().catch((error) => notice(error));

@@ -53,6 +53,17 @@ export class Planner {
     if (wanted?.budget && this.scenario?.scenario_id === wanted.scenario_id) this.take(wanted.budget);
   }
 
+  /** The address has changed to this scenario and these budgets, by a link or the browser's way back. */
+  async visit(wanted) {
+    if (wanted === null || this.scenario === null) return;
+    try {
+      if (wanted.scenario_id !== this.scenario.scenario_id) await this.read({ scenario_id: wanted.scenario_id });
+      if (wanted.budget) this.take(wanted.budget);
+    } catch (error) {
+      this.notice(error);
+    }
+  }
+
   /** Reads a scenario and plans it. */
   async read(request, how = {}) {
     const scenario = await post("scenario", request);
@@ -71,11 +82,7 @@ export class Planner {
 
   want(tolerance) {
     if (this.scenario === null) return;
-    this.lane.want({ scenario_id: this.scenario.scenario_id, ...this.budgetsAsked(), tolerance });
-  }
-
-  budgetsAsked() {
-    return { ...this.budgets.value, ...this.typed };
+    this.lane.want({ scenario_id: this.scenario.scenario_id, ...this.budgets.value, ...this.typed, tolerance });
   }
 
   moved(budget, moving) {

@@ -19,7 +19,7 @@ export function drawBoth(place, { a, b, differences }) {
     ].filter(Boolean))),
     h("section", { "aria-labelledby": "h-differ" }, h("h2", { id: "h-differ" }, "Figures"),
       table("Figures of both runs", ["", ["A", "r"], ["B", "r"], ["B less A", "r"]], differences.map((one) => [
-        one.name.replace(/_(j|s)$/, "").replaceAll("_", " "), said(one.name, one.a), said(one.name, one.b),
+        one.name.replace(/ \((J|s)\)$/, ""), said(one.name, one.a), said(one.name, one.b),
         typeof one.a === "number" && typeof one.b === "number" ? said(one.name, one.b - one.a) : ""]))));
 }
 
@@ -36,7 +36,7 @@ function said(name, value) {
   if (value === null || value === undefined) return "-";
   if (typeof value === "string") return value;
   if (/accuracy/.test(name)) return percent(value);
-  if (/_j$|energy/.test(name)) return joules(value);
-  if (/_s$|delay|time/.test(name)) return seconds(value);
+  if (/\(J\)$/.test(name)) return joules(value);
+  if (/\(s\)$/.test(name)) return seconds(value);
   return Number.isInteger(value) ? count(value) : significant(value);
 }

@@ -103,7 +103,7 @@ export class RunView {
     }
     if (signal.aborted || this.run.status !== "finished") return;
     const result = await get(`runs/${this.id}/result`, signal);
-    put(this.charts, h("p", { class: "buttons" }, h("a", { class: "button", href: `#/plan/${result.scenario_id}`, onclick: () => setTimeout(() => location.reload(), 0) }, "Plan with what was measured")));
+    put(this.charts, h("p", { class: "buttons" }, h("a", { class: "button", href: `#/plan/${result.scenario_id}` }, "Plan with what was measured")));
   }
 
   build() {
@@ -159,7 +159,7 @@ export class RunView {
       cancel ? h("button", { type: "button", id: "cancel-run", onclick: () => act("cancel", "The run ends after the round it is in.") }, "Cancel") : null,
       resume ? h("button", { type: "button", id: "resume-run", class: "main", onclick: () => act("resume", "The run goes on.") }, "Resume") : null,
       report && run.kind === "run" ? h("a", { class: "button", href: `api/v1/runs/${this.id}/report`, target: "_blank", rel: "noopener" }, "Report") : null,
-      run.scenario_id ? h("a", { class: "button", href: `#/plan/${run.scenario_id}`, onclick: () => setTimeout(() => location.reload(), 0) }, "Its scenario") : null);
+      run.scenario_id ? h("a", { class: "button", href: `#/plan/${run.scenario_id}` }, "Its scenario") : null);
   }
 
   /** Rounds of either stage so far: the last record of each says so. */
@@ -167,7 +167,7 @@ export class RunView {
     const { records, run } = this, done = { pretrain: 0, finetune: 0 };
     for (let i = records.stage.length - 1; i >= 0; i--) {
       const stage = records.stage[i];
-      if (stage in done && done[stage] === 0) done[stage] = records.round[i] + 1;
+      if (stage in done && done[stage] === 0) done[stage] = records.round[i];
       if (stage === "pretrain") break;
     }
     return records.stage.length || run.rounds_done === null ? done : run.rounds_done;
