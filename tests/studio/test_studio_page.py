@@ -282,6 +282,9 @@ def test_a_run_is_cancelled_resumed_and_compared(page: Any, address: str) -> Non
     settled(page, after=before)
     page.click("#start-run")
     page.wait_for_selector("#view-runs .chart svg")
+    page.reload()  # in mid-run: what was before is there again, and it goes on
+    page.wait_for_selector("#view-runs .chart svg")
+    assert page.get_attribute("#run-state", "data-state") == "running"
     page.click("#cancel-run")
     page.wait_for_selector('#run-state[data-state="interrupted"]')
     page.click("#resume-run")

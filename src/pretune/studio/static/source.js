@@ -22,6 +22,10 @@ export class Source {
     });
     at("open-paste").addEventListener("click", () => paste((request) => this.read(request)));
     at("open-fleet").addEventListener("click", () => fleet(this.scenario.devices.columns, (csv) => this.read({ scenario_id: this.scenario.scenario_id, fleet: csv })));
+    at("to-source").addEventListener("click", () => {
+      at("h-source").scrollIntoView();
+      at("example").focus({ preventScroll: true });
+    });
     at("undo").addEventListener("click", () => this.undo());
     at("apply-text").addEventListener("click", () => this.applyText());
     at("text").addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.applyText(); });
