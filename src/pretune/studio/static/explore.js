@@ -42,6 +42,12 @@ export class Explore {
     put(at("compare"), h("p", { class: "muted" }, "being planned"));
   }
 
+  /** A knob moves: what is under way would be about where it was, and the processor has better to do. */
+  wait() {
+    this.fronts.drop();
+    this.compares.drop();
+  }
+
   /** The knobs are moving: the ring goes along on the front of the budget that moves. */
   follow(plan) {
     this.plan = plan;

@@ -3,9 +3,10 @@
 /**
  * A lane for requests where a newer one replaces those that wait, and an answer is dropped when a newer one was shown.
  * `ask(what, signal)` makes the request; `show(answer, what)` and `fail(error, what)` get what is still wanted.
- * At most `most` are under way; one that is older than `patience_ms` when a newer one waits is aborted.
+ * At most `most` are under way; when a newer one waits, one that is older than `patience_ms` is aborted, and one for
+ * which `yields(what)` holds at once.
  */
-export function lane({ ask, show, fail, most = 1, patience_ms = 400, busy = () => {} }) {
+export function lane({ ask, show, fail, most = 1, patience_ms = 400, yields = () => false, busy = () => {} }) {
   let asked = 0, shown = 0, waiting = null;
   const underWay = new Map();
 
@@ -14,7 +15,7 @@ export function lane({ ask, show, fail, most = 1, patience_ms = 400, busy = () =
     const { what, number } = waiting;
     const abort = new AbortController();
     waiting = null;
-    underWay.set(number, { abort, since: performance.now() });
+    underWay.set(number, { abort, what, since: performance.now() });
     busy(true);
     ask(what, abort.signal).then(
       (answer) => { if (number > shown) { shown = number; show(answer, what); } },
@@ -32,7 +33,7 @@ export function lane({ ask, show, fail, most = 1, patience_ms = 400, busy = () =
       asked += 1;
       waiting = { what, number: asked };
       const now = performance.now();
-      for (const { abort, since } of underWay.values()) if (now - since > patience_ms) abort.abort();
+      for (const one of underWay.values()) if (now - one.since > patience_ms || yields(one.what)) one.abort.abort();
       start();
     },
     /** Forget what waits and what is under way: its answer would be about something else. */

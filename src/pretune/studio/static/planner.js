@@ -26,6 +26,7 @@ export class Planner {
       ask: (what, signal) => post("plan", what, signal),
       show: (plan, what) => onFrame("plan", () => this.show(plan, what)),
       fail: (error) => this.failed(error),
+      yields: (what) => what.tolerance === PRECISE,
       busy: (is) => { at("busy").hidden = !is; },
     });
     this.rest = settled(REST_MS, () => this.want(PRECISE));
@@ -89,6 +90,7 @@ export class Planner {
     const typed = Object.entries(budget).filter(([, value]) => typeof value === "string");
     this.typed = Object.fromEntries(typed);
     if (!typed.length) this.budgets.value = budget;
+    if (moving) this.explore.wait();
     this.want(moving ? QUICK : PRECISE);
     if (moving) this.rest();
   }
