@@ -23,7 +23,7 @@ export class Explore {
     const quiet = (name) => (error) => { put(at(name), h("p", { class: "bad" }, error.message)); fail(error); };
     this.fronts = lane({
       ask: (what, signal) => post("pareto", what, signal), patience_ms: 0,
-      show: (answer, what) => { this.points = answer.points; this.of = what; this.draw(); this.fresh("front-section", true); }, fail: quiet("front"),
+      show: (answer, what) => { this.points = answer.points; this.of = what; this.draw(); this.drawTables(); this.fresh("front-section", true); }, fail: quiet("front"),
     });
     this.compares = lane({
       ask: (what, signal) => post("compare", what, signal), patience_ms: 0,
@@ -72,28 +72,34 @@ export class Explore {
     if (section === "compare-section") at("compare").classList.toggle("stale", !is);
   }
 
+  /** The charts: cheap enough for every move of a knob. */
   draw() {
-    const { plan, of } = this, figures = [], tables = [];
-    for (const [axis, { title, key, other, write, label }] of Object.entries(AXES)) {
+    const { plan, of } = this;
+    const figures = Object.entries(AXES).map(([axis, { title, key, other, label }]) => {
       const here = this.points.filter((point) => point.axis === axis && point.objective !== null);
-      if (here.length === 0) continue;
-      const current = of[other] === plan.budget[other];
+      if (here.length === 0) return null;
       const unit = scaled(Math.max(...here.map((point) => point[key])), axis);
       const figure = chart(title, [{ label: "objective", colour: axis === "energy" ? "pre" : "fine", style: "dots", x: here.map((point) => point[key]), y: here.map((point) => point.objective) }],
         { label: `${label} (${unit.name})`, divide: unit.divide, log: true }, { label: "objective", log: true },
         { mark: plan.has_plan ? { x: plan.budget[key], y: plan.objective, label: "this plan" } : null,
           pick: (index) => this.take({ ...plan.budget, [other]: of[other], [key]: here[index][key] }) });
       figure.dataset.axis = axis;
-      figure.classList.toggle("stale", !current);
-      figures.push(figure);
-      tables.push(table(title, [[label, "r"], ["Rounds", "r"], ["Objective", "r"], ["Gap", "r"], "Take it"], this.points.filter((point) => point.axis === axis).map((point) => [
-        write(point[key]), point.objective === null ? "infeasible" : `${count(point.pretrain_rounds)} + ${count(point.finetune_rounds)}`,
-        significant(point.objective, 5), gap(point.relative_gap),
-        point.objective === null ? "" : h("button", { type: "button", class: "row-button", "aria-label": `Take ${write(point[key])}`, onclick: () => this.take({ ...plan.budget, [other]: of[other], [key]: point[key] }) }, "Take"),
-      ]), { shown: true }));
-    }
+      figure.classList.toggle("stale", of[other] !== plan.budget[other]);
+      return figure;
+    }).filter(Boolean);
     put(at("front"), figures.length ? figures : h("p", { class: "muted" }, "No budget in this range is enough."));
-    put(at("front-tables"), tables);
+  }
+
+  /** The same points as tables, which are drawn when the points are new. */
+  drawTables() {
+    const { of } = this;
+    put(at("front-tables"), Object.entries(AXES).map(([axis, { title, key, other, write, label }]) => {
+      const take = (point) => h("button", { type: "button", class: "row-button", "aria-label": `Take ${write(point[key])}`, onclick: () => this.take({ [other]: of[other], [key]: point[key] }) }, "Take");
+      return table(title, [[label, "r"], ["Rounds", "r"], ["Objective", "r"], ["Gap", "r"], "Take it"], this.points.filter((point) => point.axis === axis).map((point) => [
+        write(point[key]), point.objective === null ? "infeasible" : `${count(point.pretrain_rounds)} + ${count(point.finetune_rounds)}`,
+        significant(point.objective, 5), gap(point.relative_gap), point.objective === null ? "" : take(point),
+      ]), { shown: true });
+    }));
   }
 }
 
