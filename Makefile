@@ -74,7 +74,7 @@ picture: demo
 # click, because from 8.5 on it warns about what the newest typer that Flower allows still does.
 constraints: $(BIN)/python
 	$(PIP) install --dry-run --ignore-installed --report $(VENV)/report.json \
-	  '.[train,parallel,privacy,ray,flower,energy,mlflow,tensorboard,studio,reference,bench,docs,dev]' 'torch==2.13.0' 'click<8.5'
+	  '.[train,parallel,privacy,ray,flower,energy,mlflow,tensorboard,studio,browser,reference,bench,docs,dev]' 'torch==2.13.0' 'click<8.5'
 	$(BIN)/python .ci/pins.py $(VENV)/report.json > constraints.txt
 
 $(BIN)/python:
@@ -86,7 +86,7 @@ $(DEMO): pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e '.[train,parallel,privacy,flower,studio,mlflow,tensorboard,reference,bench,docs,dev]'
+	$(PIP) install -c constraints.txt -e '.[train,parallel,privacy,flower,studio,browser,mlflow,tensorboard,reference,bench,docs,dev]'
 	touch $@ $(DEMO)
 
 clean:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+DATA = ("report/page.css", "report/base.html.j2", "studio/static/index.html", "studio/static/main.js")
 HEAVY = ("torch", "flwr", "fastapi", "cvxpy", "sklearn", "mlflow", "tensorboard", "zeus")
 
 
@@ -18,6 +19,9 @@ def main() -> None:
     where = Path(pretune.__file__)
     if "site-packages" not in where.parts:
         sys.exit(f"pretune should come from the wheel, not from {where}")
+    lacking = [name for name in DATA if not (where.parent / name).is_file()]
+    if lacking:
+        sys.exit(f"the wheel should hold {', '.join(lacking)}")
     loaded = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import pretune, pretune.cli"],
         capture_output=True,

@@ -73,6 +73,17 @@ export function token(log) {
   dialog.classList.add("token");
 }
 
+/** Measures the constants of convergence on the scenario's model and data; `start` gets what is asked for. */
+export function calibrate(start) {
+  open("Measure the constants", (close) => {
+    const time = h("input", { type: "number", id: "calibrate-seconds", min: "1", max: "3600", value: "60" });
+    const all = h("input", { type: "checkbox", id: "calibrate-all" });
+    return [h("p", { class: "note" }, "Trains a little on the scenario's own model and data, and measures variances, smoothness, the shift and the rest, with 95% intervals. What it finds is a new scenario."),
+      h("label", { class: "row", for: "calibrate-seconds" }, "Seconds, at most", time), h("p", {}, h("label", { for: "calibrate-all" }, all, " Replace values that were set by hand, too")),
+      bottom(close, "Measure", () => start({ seconds: Number(time.value), overwrite: all.checked }))];
+  });
+}
+
 /** Reads a fleet from CSV: which column is which key, in which unit. `columns` are those of the present fleet. */
 export function fleet(columns, load) {
   open("Fleet from CSV", (close) => {

@@ -21,6 +21,10 @@ export class Planner {
     this.budgets = new Budgets((budget, moving) => this.moved(budget, moving));
     this.source = new Source((request, how) => this.read(request, how));
     this.source.refused = (error, name) => notice(error, name);
+    this.source.measure = async (wanted) => {
+      const run = await post("calibrate", { scenario_id: this.scenario.scenario_id, ...wanted });
+      go(`#/runs/${run.id}`);
+    };
     this.explore = new Explore((budget) => this.take(budget), () => {});
     this.lane = lane({
       ask: (what, signal) => post("plan", what, signal),

@@ -103,7 +103,13 @@ export class RunView {
     }
     if (signal.aborted || this.run.status !== "finished") return;
     const result = await get(`runs/${this.id}/result`, signal);
-    put(this.charts, h("p", { class: "buttons" }, h("a", { class: "button", href: `#/plan/${result.scenario_id}` }, "Plan with what was measured")));
+    const figure = (value) => (typeof value === "number" ? significant(value) : Array.isArray(value) ? `${significant(Math.min(...value), 3)} to ${significant(Math.max(...value), 3)}` : "");
+    const measured = Object.entries(result.calibration?.measured ?? {}).filter(([, one]) => one !== null && typeof one === "object" && "value" in one);
+    put(this.charts);
+    put(this.totals, h("section", { "aria-labelledby": "h-measured" }, h("h2", { id: "h-measured" }, "What was measured"),
+      table("Constants and their 95% intervals", ["Constant", ["Value", "r"], ["from", "r"], ["to", "r"]], measured.map(([name, one]) => [name.replaceAll("_", " "), figure(one.value), figure(one.low), figure(one.high)])),
+      h("ul", { class: "plain" }, [...(result.calibration?.kept ?? []), ...(result.calibration?.notes ?? [])].map((line) => h("li", {}, line))),
+      h("p", { class: "buttons" }, h("a", { class: "button", href: `#/plan/${result.scenario_id}` }, "Plan with what was measured"))));
   }
 
   build() {
@@ -114,7 +120,7 @@ export class RunView {
     put(this.place,
       h("header", {}, h("p", { class: "kicker" }, h("a", { href: "#/runs" }, "All runs"), ` · ${this.run.kind}, started ${moment(this.run.created)}`),
         h("h1", {}, this.run.name), this.head, this.actions),
-      h("section", { "aria-labelledby": "h-live" }, h("h2", { id: "h-live" }, this.run.kind === "run" ? "What it learns, and what it costs" : "Result"), this.charts),
+      this.run.kind === "run" ? h("section", { "aria-labelledby": "h-live" }, h("h2", { id: "h-live" }, "What it learns, and what it costs"), this.charts) : null,
       this.totals);
   }
 

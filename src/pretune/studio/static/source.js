@@ -1,6 +1,6 @@
 // The scenario: where it comes from, and its values with units, field by field or as text.
 
-import { fleet, formatOf, paste, problems } from "./dialogs.js";
+import { calibrate, fleet, formatOf, paste, problems } from "./dialogs.js";
 import { at, h, put, say } from "./dom.js";
 import { textOf } from "./scenario_text.js";
 
@@ -75,7 +75,8 @@ export class Source {
     const focused = document.activeElement?.dataset?.path;
     put(at("panel-fields"), Object.entries(GROUPS).map(([section, title]) =>
       h("details", { class: "group", data: { group: section }, open: opened.has(section) }, h("summary", {}, title),
-        scenario.fields.filter((field) => field.section === section).map((field) => this.field(field)))),
+        scenario.fields.filter((field) => field.section === section).map((field) => this.field(field)),
+        section === "convergence" && scenario.can_run ? h("p", { class: "buttons" }, h("button", { type: "button", id: "calibrate", onclick: () => calibrate((wanted) => this.measure(wanted)) }, "Measure these")) : null)),
     h("details", { class: "group", data: { group: "devices" }, open: opened.has("devices") }, h("summary", {}, `Devices (${scenario.devices.count})`),
       h("dl", { class: "facts" }, scenario.devices.columns.map((column) => h("div", {}, h("dt", { title: column.description }, column.key), h("dd", {}, column.words || "none")))),
       h("p", { class: "note" }, "Single devices are edited in the text, or all of them from CSV.")));
@@ -138,6 +139,9 @@ export class Source {
     at("text-bad").hidden = !error;
     at("text").setAttribute("aria-invalid", String(Boolean(error)));
   }
+
+  /** Replaced by the page: measures the constants in a run of its own. */
+  measure() {}
 
   /** Replaced by the page: shows a refusal where everybody sees it. */
   refused(error) { throw error; }
