@@ -110,7 +110,7 @@ def drag(page: Any, moves: int, pause_s: float) -> dict[str, Any]:
     time.sleep(2.0)
     answers = page.evaluate(
         "() => performance.getEntriesByType('resource')"
-        ".filter((one) => one.name.endsWith('/plan') && one.responseEnd > 0)"
+        ".filter((one) => one.name.endsWith('/plan') && one.requestStart > 0 && one.responseEnd > 0)"
         ".map((one) => one.responseEnd - one.requestStart)"
     )
     took = [one["took"] for one in page.evaluate("() => window.moves") if one["took"]]

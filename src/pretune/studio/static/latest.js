@@ -3,11 +3,12 @@
 /**
  * A lane for requests where a newer one replaces those that wait, and an answer is dropped when a newer one was shown.
  * `ask(what, signal)` makes the request; `show(answer, what)` and `fail(error, what)` get what is still wanted.
- * At most `most` are under way; when a newer one waits, one that is older than `patience_ms` is aborted, and one for
- * which `yields(what)` holds at once.
+ * At most `most` are under way. When a newer one waits, one for which `yields(what)` holds is aborted at once, and any other
+ * when it is older than `patience_ms`, which doubles with each that was aborted until one is shown: however slow the
+ * answers are, some arrive.
  */
-export function lane({ ask, show, fail, most = 1, patience_ms = 400, yields = () => false, busy = () => {} }) {
-  let asked = 0, shown = 0, waiting = null;
+export function lane({ ask, show, fail, most = 1, patience_ms = 1000, yields = () => false, busy = () => {} }) {
+  let asked = 0, shown = 0, waiting = null, patience = patience_ms;
   const underWay = new Map();
 
   function start() {
@@ -18,7 +19,7 @@ export function lane({ ask, show, fail, most = 1, patience_ms = 400, yields = ()
     underWay.set(number, { abort, what, since: performance.now() });
     busy(true);
     ask(what, abort.signal).then(
-      (answer) => { if (number > shown) { shown = number; show(answer, what); } },
+      (answer) => { if (number > shown) { shown = number; patience = patience_ms; show(answer, what); } },
       (error) => { if (error.name !== "AbortError" && number > shown) { shown = number; fail(error, what); } },
     ).finally(() => {
       underWay.delete(number);
@@ -33,7 +34,14 @@ export function lane({ ask, show, fail, most = 1, patience_ms = 400, yields = ()
       asked += 1;
       waiting = { what, number: asked };
       const now = performance.now();
-      for (const one of underWay.values()) if (now - one.since > patience_ms || yields(one.what)) one.abort.abort();
+      for (const one of underWay.values()) {
+        if (one.abort.signal.aborted) continue;
+        if (yields(one.what)) one.abort.abort();
+        else if (now - one.since > patience) {
+          one.abort.abort();
+          patience *= 2;
+        }
+      }
       start();
     },
     /** Forget what waits and what is under way: its answer would be about something else. */
