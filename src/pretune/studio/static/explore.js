@@ -6,7 +6,8 @@ import { at, h, put, table } from "./dom.js";
 import { lane } from "./latest.js";
 import { count, gap, joules, seconds, significant } from "./words.js";
 
-const POINTS = 13;
+const POINTS = 13, FEW = 3;
+const LARGE = 1500; // devices from which on fronts and baselines wait to be asked for
 const LONGEST = 3; // times as bad: longer bars are cut, or one hopeless way would hide all others
 const AXES = {
   energy: { title: "More energy, the same delay", key: "energy_j", other: "delay_s", write: joules, label: "energy budget" },
@@ -56,13 +57,26 @@ export class Explore {
     if (this.of && !same(this.of, plan)) this.fresh("compare-section", false);
   }
 
-  /** The knobs rest here. */
+  /** The knobs rest here; of a large fleet the rest is planned when a button is pressed. */
   settle(plan, scenario) {
     this.plan = plan;
+    if (scenario.devices.count <= LARGE) this.begin(plan, scenario);
+    else if (!this.of || !same(this.of, plan)) {
+      const button = (text) => h("p", { class: "buttons" }, h("button", { type: "button", onclick: () => this.begin(this.plan, scenario) }, text));
+      put(at("front"), button(`Plan the fronts and the baselines of ${count(scenario.devices.count)} devices, which takes a while`));
+      put(at("compare"), h("p", { class: "muted" }, "not planned yet"));
+    }
+  }
+
+  begin(plan, scenario) {
     const target = { scenario_id: plan.scenario_id, energy_j: plan.budget.energy_j, delay_s: plan.budget.delay_s };
     if (this.of && same(this.of, plan)) return;
+    if (scenario.devices.count > LARGE) {
+      put(at("front"), h("p", { class: "muted" }, "being planned"));
+      put(at("compare"), h("p", { class: "muted" }, "being planned"));
+    }
     const wide = (range, value) => [Math.min(range.low, value), Math.max(range.high, value)];
-    this.fronts.want({ ...target, points: POINTS, tolerance: 1e-2, energy_range: wide(scenario.energy_range_j, target.energy_j), delay_range: wide(scenario.delay_range_s, target.delay_s) });
+    this.fronts.want({ ...target, points: scenario.devices.count > LARGE ? FEW : POINTS, tolerance: 1e-2, energy_range: wide(scenario.energy_range_j, target.energy_j), delay_range: wide(scenario.delay_range_s, target.delay_s) });
     if (plan.has_plan) this.compares.want({ ...target, tolerance: 1e-2 });
   }
 

@@ -11,6 +11,7 @@ import { Source } from "./source.js";
 import { count, seconds, significant } from "./words.js";
 
 const QUICK = 1e-2, PRECISE = 1e-4;
+const LARGE = 1500; // devices from which on a quick plan comes first whenever the knobs jump
 const REST_MS = 250, LATER_MS = 700;
 
 /** Everything on the plan's page; `notice(error)` shows what went wrong, `go(hash)` leaves for another page. */
@@ -29,7 +30,7 @@ export class Planner {
     this.lane = lane({
       ask: (what, signal) => post("plan", what, signal),
       show: (plan, what) => onFrame("plan", () => this.show(plan, what)),
-      fail: (error) => this.failed(error),
+      fail: (error, what) => this.failed(error, what),
       yields: (what) => what.tolerance === PRECISE,
       busy: (is) => { at("busy").hidden = !is; },
     });
@@ -82,7 +83,14 @@ export class Planner {
     this.budgets.set(kept ?? scenario.budget, { energy: scenario.energy_range_j, delay: scenario.delay_range_s });
     at("start-run").disabled = !(scenario.can_run && this.status.can_run);
     at("run-note").textContent = !this.status.can_run ? "Runs need the optional part: pip install 'pretune[train]'." : scenario.cannot_run_because;
-    this.want(PRECISE);
+    this.jump();
+  }
+
+  /** The budgets are other ones at once: a precise plan, after a quick one where that would take long. */
+  jump() {
+    const large = this.scenario.devices.count > LARGE;
+    this.want(large ? QUICK : PRECISE);
+    if (large) this.rest();
   }
 
   want(tolerance) {
@@ -95,15 +103,19 @@ export class Planner {
     this.typed = Object.fromEntries(typed);
     if (!typed.length) this.budgets.value = budget;
     if (moving) this.explore.wait();
-    this.want(moving ? QUICK : PRECISE);
-    if (moving) this.rest();
+    if (!moving) {
+      this.jump();
+      return;
+    }
+    this.want(QUICK);
+    this.rest();
   }
 
   /** Sets both budgets, from a suggestion or a point of a front. */
   take(budget) {
     this.typed = {};
     this.budgets.set({ energy_j: budget.energy_j, delay_s: budget.delay_s });
-    this.want(PRECISE);
+    this.jump();
   }
 
   show(plan, what) {
@@ -128,10 +140,17 @@ export class Planner {
     at("results").dataset.tolerance = String(what.tolerance);
   }
 
-  failed(error) {
+  failed(error, what) {
+    // a fleet too large for a precise plan within the studio's time keeps the quick one, which says how near it is
+    if (error.field === "time_limit" && what.tolerance === PRECISE && this.shownFor(what)) return;
     if (error.status === 404 && error.field === "scenario_id") {
       this.read({ scenario: this.scenario.tree }).catch((again) => this.notice(again));
     } else if (!this.budgets.refuse(error)) this.notice(error);
+  }
+
+  shownFor({ scenario_id, energy_j, delay_s }) {
+    const { plan } = this;
+    return plan !== null && plan.scenario_id === scenario_id && plan.budget.energy_j === energy_j && plan.budget.delay_s === delay_s;
   }
 
   async save(path, name) {
