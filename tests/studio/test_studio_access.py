@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from studio_browser import SHOWN, browser, studio, why_not
 
-from pretune.report import words
+import sample_run
+from pretune.report import render, words
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
@@ -131,6 +133,20 @@ def test_axe_finds_nothing_serious(chrome: Any, address: str, keys: Any, scheme:
     page.goto(address + "#/runs")
     page.wait_for_selector("#run-list")
     look("runs")
+    assert found == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_a_report(chrome: Any, tmp_path: Path, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed (extra browser)")
+    report = tmp_path / "report.html"
+    report.write_text(render(sample_run.folder(tmp_path / "run")), encoding="utf-8")
+    page = chrome.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme, bypass_csp=True).new_page()
+    page.goto(report.as_uri())
+    found = [
+        one["id"] for one in axe.Axe().run(page).response["violations"] if one["impact"] in ("serious", "critical")
+    ]
     assert found == []
     page.context.close()
 
