@@ -38,7 +38,7 @@ def keys(chrome: Any, address: str) -> Any:
     """What a browser keeps after it was asked for the token and got it right the second time."""
     context = chrome.new_context()
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     page.goto(address)
     page.wait_for_selector("dialog.token")
     page.fill("#token", "wrong-but-long-enough-to-be-one")
@@ -54,7 +54,7 @@ def keys(chrome: Any, address: str) -> Any:
 
 def opened(chrome: Any, address: str, keys: Any, **how: Any) -> Any:
     page = chrome.new_context(storage_state=keys, **how).new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     page.goto(address)
     page.wait_for_selector(SHOWN)
     return page

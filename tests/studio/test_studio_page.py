@@ -19,7 +19,7 @@ from pretune.scenario import load_scenario
 REASON = why_not()
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.yaml"
-SLOW_MS = 60_000
+SLOW_MS = 120_000
 MANY = """async () => {
   const { DeviceTable } = await import('/static/devices.js');
   const n = 10000, of = (f) => Array.from({ length: n }, (_, i) => f(i)), ones = of(() => 1);
