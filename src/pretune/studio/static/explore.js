@@ -19,7 +19,8 @@ export class Explore {
   constructor(take, fail) {
     this.take = take;
     this.points = [];
-    this.of = null;
+    this.of = null; // what the fronts are about
+    this.compared = null; // what the comparison is about
     this.plan = null;
     const quiet = (name) => (error) => { put(at(name), h("p", { class: "bad" }, error.message)); fail(error); };
     this.fronts = lane({
@@ -28,7 +29,7 @@ export class Explore {
     });
     this.compares = lane({
       ask: (what, signal) => post("compare", what, signal), patience_ms: 0,
-      show: (answer) => { drawCompare(answer); this.fresh("compare-section", true); }, fail: quiet("compare"),
+      show: (answer, what) => { this.compared = what; drawCompare(answer); this.fresh("compare-section", true); }, fail: quiet("compare"),
     });
   }
 
@@ -38,6 +39,7 @@ export class Explore {
     this.compares.drop();
     this.points = [];
     this.of = null;
+    this.compared = null;
     put(at("front"), h("p", { class: "muted" }, "being planned"));
     put(at("front-tables"));
     put(at("compare"), h("p", { class: "muted" }, "being planned"));
@@ -54,14 +56,15 @@ export class Explore {
     this.plan = plan;
     if (!plan.has_plan) return;
     if (this.points.length > 0) this.draw();
-    if (this.of && !same(this.of, plan)) this.fresh("compare-section", false);
+    if (this.compared) this.fresh("compare-section", same(this.compared, plan));
   }
 
   /** The knobs rest here; of a large fleet the rest is planned when a button is pressed. */
   settle(plan, scenario) {
     this.plan = plan;
+    if (!plan.has_plan) return; // the sections are not shown
     if (scenario.devices.count <= LARGE) this.begin(plan, scenario);
-    else if (!this.of || !same(this.of, plan)) {
+    else if (!same(this.of, plan)) {
       const button = (text) => h("p", { class: "buttons" }, h("button", { type: "button", onclick: () => this.begin(this.plan, scenario) }, text));
       put(at("front"), button(`Plan the fronts and the baselines of ${count(scenario.devices.count)} devices, which takes a while`));
       put(at("compare"), h("p", { class: "muted" }, "not planned yet"));
@@ -70,14 +73,13 @@ export class Explore {
 
   begin(plan, scenario) {
     const target = { scenario_id: plan.scenario_id, energy_j: plan.budget.energy_j, delay_s: plan.budget.delay_s };
-    if (this.of && same(this.of, plan)) return;
     if (scenario.devices.count > LARGE) {
       put(at("front"), h("p", { class: "muted" }, "being planned"));
       put(at("compare"), h("p", { class: "muted" }, "being planned"));
     }
     const wide = (range, value) => [Math.min(range.low, value), Math.max(range.high, value)];
-    this.fronts.want({ ...target, points: scenario.devices.count > LARGE ? FEW : POINTS, tolerance: 1e-2, energy_range: wide(scenario.energy_range_j, target.energy_j), delay_range: wide(scenario.delay_range_s, target.delay_s) });
-    if (plan.has_plan) this.compares.want({ ...target, tolerance: 1e-2 });
+    if (!same(this.of, plan)) this.fronts.want({ ...target, points: scenario.devices.count > LARGE ? FEW : POINTS, tolerance: 1e-2, energy_range: wide(scenario.energy_range_j, target.energy_j), delay_range: wide(scenario.delay_range_s, target.delay_s) });
+    if (!same(this.compared, plan)) this.compares.want({ ...target, tolerance: 1e-2 });
   }
 
   fresh(section, is) {
@@ -117,7 +119,7 @@ export class Explore {
   }
 }
 
-const same = (asked, plan) => asked.scenario_id === plan.scenario_id && asked.energy_j === plan.budget.energy_j && asked.delay_s === plan.budget.delay_s;
+const same = (asked, plan) => asked !== null && asked.scenario_id === plan.scenario_id && asked.energy_j === plan.budget.energy_j && asked.delay_s === plan.budget.delay_s;
 
 function scaled(most, axis) {
   const steps = axis === "energy" ? [[1e6, "MJ"], [1e3, "kJ"], [1, "J"], [1e-3, "mJ"]] : [[7200, "h", 3600], [300, "min", 60], [1, "s"], [1e-3, "ms"]];
