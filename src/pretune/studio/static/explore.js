@@ -21,6 +21,7 @@ export class Explore {
     this.points = [];
     this.of = null; // what the fronts are about
     this.compared = null; // what the comparison is about
+    this.asked = null;
     this.plan = null;
     const quiet = (name) => (error) => { put(at(name), h("p", { class: "bad" }, error.message)); fail(error); };
     this.fronts = lane({
@@ -64,7 +65,7 @@ export class Explore {
     this.plan = plan;
     if (!plan.has_plan) return; // the sections are not shown
     if (scenario.devices.count <= LARGE) this.begin(plan, scenario);
-    else if (!same(this.of, plan)) {
+    else if (!same(this.of, plan) && !(same(this.asked, plan) && !this.fronts.idle)) {
       const button = (text) => h("p", { class: "buttons" }, h("button", { type: "button", onclick: () => this.begin(this.plan, scenario) }, text));
       put(at("front"), button(`Plan the fronts and the baselines of ${count(scenario.devices.count)} devices, which takes a while`));
       put(at("compare"), h("p", { class: "muted" }, "not planned yet"));
@@ -73,6 +74,7 @@ export class Explore {
 
   begin(plan, scenario) {
     const target = { scenario_id: plan.scenario_id, energy_j: plan.budget.energy_j, delay_s: plan.budget.delay_s };
+    this.asked = target;
     if (scenario.devices.count > LARGE) {
       put(at("front"), h("p", { class: "muted" }, "being planned"));
       put(at("compare"), h("p", { class: "muted" }, "being planned"));
