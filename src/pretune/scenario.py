@@ -28,6 +28,7 @@ from pretune.problems import Problems, refused, shown
 from pretune.robust import worst_case
 from pretune.system import Access, Budget, Radio, Server, Shares, Workload
 from pretune.trees import plain_tree
+from pretune.variation import Variation
 
 __all__ = [
     "Access",
@@ -120,6 +121,9 @@ class Scenario(Part):
     privacy: Privacy | None = Field(
         default=None, description="User-level differential privacy of the fine-tuning; null for none."
     )
+    variation: Variation | None = Field(
+        default=None, description="How channels and devices vary over a run; null for not at all."
+    )
     task: Annotated[dict[str, Any] | None, PlainValidator(_read_task)] = Field(
         default=None, description="Model and data, needed only to run, calibrate or profile."
     )
@@ -140,6 +144,8 @@ class Scenario(Part):
             problems.refuse()
         if self.privacy is not None:
             self._agree_on_privacy()
+        if self.variation is not None:
+            self.variation.wrong_for(self.devices.names, self.budget.delay_s).refuse()
         variance = self.convergence.finetune_variance
         if isinstance(variance, tuple) and len(variance) != len(self.devices):
             problems = Problems()
@@ -227,8 +233,9 @@ class Scenario(Part):
         tree = {**self._head(), "devices": self.devices.digest}
         if not self.convergence.robust:
             del tree["measured"]  # where a value comes from changes no plan
-        if self.privacy is None:
-            del tree["privacy"]
+        for key in ("privacy", "variation"):
+            if getattr(self, key) is None:
+                del tree[key]  # as if there were no such key, as below
         if self.schedule == 1:
             del tree["schedule"]  # as if there were no such key: what was planned before there was one stays valid
         return hashlib.sha256(json.dumps(tree, sort_keys=True, allow_nan=False).encode()).hexdigest()
@@ -236,13 +243,14 @@ class Scenario(Part):
     def to_dict(self) -> dict[str, Any]:
         """The resolved scenario as a tree of plain values, SI, every key spelled out; it reads back as the same."""
         tree = self._head()
-        absent = [key for key in ("privacy", "measured") if getattr(self, key) is None]
+        absent = [key for key in ("privacy", "measured", "variation") if getattr(self, key) is None]
         keys = [key for key in Scenario.model_fields if key not in absent]
         return {key: self.devices.to_rows() if key == "devices" else tree[key] for key in keys}
 
     def _head(self) -> dict[str, Any]:
         # Python mode leaves the task as it is; JSON mode would stumble over texts that are no UTF-8.
-        tree = self.model_dump(exclude={"devices": True, "convergence": {"law"}})
+        tree = self.model_dump(exclude={"devices": True, "convergence": {"law"}, "variation": True})
+        tree["variation"] = None if self.variation is None else self.variation.to_dict()
         tree["radio"] = {key: value for key, value in tree["radio"].items() if not self._bandless(key)}
         tree["radio"]["access"] = self.radio.access.value
         if "bandwidth_shares" in tree["radio"]:
