@@ -8,7 +8,7 @@ import pytest
 from pretune.device import Device
 from pretune.loader import read_tree
 from pretune.scenario import Budget, Convergence, Radio, Server, Workload, load_scenario, scenario_from_dict
-from pretune.schema_docs import main, render
+from pretune.schema_docs import VARYING, main, render
 from scenario_samples import DEVICE, SMALL, small
 
 PAGE = Path(__file__).parent.parent / "docs" / "scenario.md"
@@ -24,7 +24,7 @@ def test_the_page_is_written_where_it_is_told(tmp_path: Path, capsys: pytest.Cap
     assert (tmp_path / "page.md").read_text(encoding="utf-8") == capsys.readouterr().out == render()
 
 
-@pytest.mark.parametrize("model", [Workload, Server, Radio, Budget, Convergence, Device])
+@pytest.mark.parametrize("model", [Workload, Server, Radio, Budget, Convergence, Device, *VARYING.values()])
 def test_every_field_is_described(model: type) -> None:
     for key, field in model.model_fields.items():
         assert field.description.endswith("."), key
@@ -32,7 +32,7 @@ def test_every_field_is_described(model: type) -> None:
 
 
 def test_the_examples_of_the_page_load(tmp_path: Path) -> None:
-    whole, band, fleet, drawn = re.findall(r"```yaml\n(.*?)```", render(), re.DOTALL)
+    whole, band, fleet, drawn, varying, trace = re.findall(r"```yaml\n(.*?)```", render(), re.DOTALL)
     path = tmp_path / "example.yaml"
     path.write_text(whole)
     assert len(load_scenario(path).devices) == 2
@@ -44,6 +44,11 @@ def test_the_examples_of_the_page_load(tmp_path: Path) -> None:
     path.write_text(fleet)
     (tmp_path / "fleet.csv").write_text(f"{','.join(DEVICE)}\n{','.join(str(value) for value in DEVICE.values())}\n")
     assert len(scenario_from_dict({**SMALL, **read_tree(path)}, tmp_path).devices) == 1
+    path.write_text(varying)
+    assert scenario_from_dict({**SMALL, **read_tree(path)}).variation.overrides["cam-1"].fading is None
+    path.write_text(trace)
+    (tmp_path / "gains.csv").write_text("device,time,gain\ncam-2,0,1e-11\ncam-2,600,0\n")
+    assert scenario_from_dict({**SMALL, **read_tree(path)}, tmp_path).variation.trace.names == ("cam-2",)
 
 
 def test_the_examples_in_the_tables_are_valid() -> None:
