@@ -23,6 +23,8 @@ from pretune.private_claim import wrong_with
 from pretune.proof import proves, stage_shortage
 from pretune.scenario import Access, Scenario
 from pretune.stages import labelled
+from pretune.uncertainty import counted
+from pretune.uncertainty.claim import wrong_with as wrong_under
 
 SAME = 1e-9
 """Relative difference up to which a recomputed figure counts as the same."""
@@ -201,6 +203,9 @@ def check(plan: Plan, scenario: Scenario) -> Checked:
     # a scenario that spells a default out is the same scenario: the plan may tell more of them, not fewer
     for line in scenario.defaults:
         claims.holds(line in plan.defaults, f"plan.defaults: does not tell that {line}")
+    claims.problems += wrong_under(plan.under, scenario, plan.finetune, plan.energy_j)
+    claims.close()
+    scenario = counted(scenario, plan.under)
     if not plan.status.has_plan:
         _check_infeasible(claims, plan, scenario.settled(scenario.convergence.choices[0]))
         claims.close()
