@@ -215,9 +215,9 @@ def check(plan: Plan, scenario: Scenario) -> Checked:
     pretrain, finetune = plan.pretrain, plan.finetune
     if pretrain is None or finetune is None:
         raise CheckFailed("the plan has no decisions, its status says it has")
-    choices = scenario.convergence.choices
-    named = finetune.local_steps in choices if choices != (1,) else finetune.local_steps is None
-    should = f"one of {', '.join(map(str, choices))}" if choices != (1,) else "nothing: the scenario asks for one"
+    choices, one = scenario.convergence.choices, scenario.convergence.choices == (1,)
+    named = finetune.local_steps is None if one else finetune.local_steps in choices
+    should = "nothing: the scenario asks for one" if one else f"one of {', '.join(map(str, choices))}"
     claims.holds(named, f"plan.finetune.local_steps: holds {finetune.local_steps}, should hold {should}")
     claims.close()
     settled = scenario.settled(finetune.local_steps)

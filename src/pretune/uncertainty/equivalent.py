@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from pretune.constants import Convergence, Criterion
 from pretune.errors import InputError
@@ -117,21 +116,18 @@ def _worse_constants(used: Convergence, share: float) -> Convergence:
     for key in RISING:
         value = getattr(used, key)
         if value is not None:
-            worse[key] = (
-                tuple((1.0 + share) * one for one in value) if isinstance(value, tuple) else (1.0 + share) * value
-            )
+            several = isinstance(value, tuple)
+            worse[key] = tuple((1.0 + share) * one for one in value) if several else (1.0 + share) * value
     if used.pl_constant is not None:
         worse["pl_constant"] = (1.0 - share) * used.pl_constant
     try:
         return Convergence(**{**{key: getattr(used, key) for key in used.model_fields_set}, **worse})
-    except (ValidationError, InputError) as error:
-        lines = error.problems if isinstance(error, InputError) else tuple(str(error).splitlines()[:1])
-        raise InputError(
-            *(f"planning.constants_interval: at the worse ends, convergence.{line}" for line in lines)
-        ) from None
+    except InputError as error:
+        where = "planning.constants_interval: at the worse ends, convergence."
+        raise InputError(*(where + line for line in error.problems)) from None
 
 
-def _moved(scenario: Scenario, changes: Mapping[str, Floats], **more: Any) -> Scenario:
+def _moved(scenario: Scenario, changes: Mapping[str, Any], **more: Any) -> Scenario:
     """The scenario with other device columns, in which nothing varies any more."""
     devices = dataclasses.replace(scenario.devices, **changes)
     return scenario.replace(devices=devices, planning=None, variation=None, **more)

@@ -110,7 +110,7 @@ class _Grid:
         tail = _normal(-_SIGMAS)
         return _Grid(
             step=step,
-            log_x=(begin + np.arange(count)) * step,
+            log_x=np.asarray((begin + np.arange(count)) * step, dtype=np.float64),
             low=np.maximum(0.0, low - 2.0 * tail),
             high=np.minimum(1.0, high + 2.0 * tail),
         )

@@ -4,12 +4,13 @@ Under `ergodic` a round costs device k ``A_k y + B_k c`` joules and constants: A
 ``y = 1/x`` (0 below the floor), B the computing energy, c its factor, cut at the slowest. Devices are independent.
 Where a device's rounds are too, its sum has the variance ``N (A^2 var y + B^2 var c)`` and terms of at most
 ``A/q + B c_q``; where they are not, convexity bounds the moment generating function of the sum by that of N times one
-term (Jensen), of variance ``N^2 (...)`` and at most ``N (A/q + B c_q)``; of segments the largest term counts. With V and G the sum and the largest of these,
+term (Jensen), of variance ``N^2 (...)`` and at most ``N (A/q + B c_q)``; of segments the largest term counts. With V
+and G the sum and the largest of these,
 
     P(energy > mean + h) <= exp(-h^2 / (2 (V + G h / 3)))
 
-(Boucheron, Lugosi and Massart, "Concentration inequalities", corollary 2.11), so ``h = l G/3 + sqrt((l G/3)^2 + 2 l V)``
-joules are exceeded with a probability of at most ``e^-l``.
+(Boucheron, Lugosi and Massart, "Concentration inequalities", corollary 2.11): with a probability of at most ``e^-l``
+it takes more than ``h = l G/3 + sqrt((l G/3)^2 + 2 l V)`` joules beyond the mean.
 """
 
 from __future__ import annotations

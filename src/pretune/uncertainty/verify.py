@@ -23,8 +23,7 @@ _ERF = np.frompyfunc(math.erf, 1, 1)
 
 
 def _erf(x: Floats) -> Floats:
-    found: Floats = _ERF(x).astype(np.float64)
-    return found
+    return np.asarray(_ERF(x), dtype=np.float64)
 
 
 def chance_below(x: Floats, k_factor: float, std_db: float) -> Floats:
@@ -56,7 +55,8 @@ def _mostly_shadowed(x: Floats, k_factor: float, s: float) -> Floats:
     power = np.square(math.sqrt(k_factor * spread) + parts)[:, None] + np.square(parts)
     both = (weights[:, None] * weights / math.pi).ravel()
     place = (np.log(x)[:, None] - np.log(power).ravel()) / s + 0.5 * s
-    return 0.5 * (1.0 + _erf(place / math.sqrt(2.0))) @ both
+    found: Floats = 0.5 * (1.0 + _erf(place / math.sqrt(2.0))) @ both
+    return found
 
 
 def _fading(y: Floats, k_factor: float) -> Floats:
