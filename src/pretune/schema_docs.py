@@ -38,7 +38,7 @@ DERIVED = {
 }
 """Defaults that are worked out from something else."""
 
-VARYING = {
+VARYING: dict[str, type[BaseModel]] = {
     "fading": Fading,
     "shadowing": Shadowing,
     "mobility": Mobility,

@@ -43,7 +43,8 @@ def chance_below(x: Floats, k_factor: float, std_db: float) -> Floats:
     normal = (middles[:, None] + 0.5 * width * nodes).ravel()
     weights = np.tile(weights, panels) * 0.5 * width * np.exp(-0.5 * normal**2) / math.sqrt(2.0 * math.pi)
     levels = x[:, None] * np.exp(-(s * normal - 0.5 * s * s))
-    return _fading(levels.ravel(), k_factor).reshape(levels.shape) @ weights
+    found: Floats = _fading(levels.ravel(), k_factor).reshape(levels.shape) @ weights
+    return found
 
 
 def _mostly_shadowed(x: Floats, k_factor: float, s: float) -> Floats:
