@@ -9,5 +9,6 @@ claim         what a plan says it was planned under; `verify` recomputes that by
 """
 
 from pretune.uncertainty.equivalent import Equivalent, counted, equivalent, planned_under
+from pretune.uncertainty.odds import Odds, odds_of, participation
 
-__all__ = ["Equivalent", "counted", "equivalent", "planned_under"]
+__all__ = ["Equivalent", "Odds", "counted", "equivalent", "odds_of", "participation", "planned_under"]

@@ -89,6 +89,13 @@ def odds_of(scenario: Scenario, device_outage: float) -> Odds:
     )
 
 
+def participation(scenario: Scenario, odds: Odds) -> Floats:
+    """How often each device's upload counts in the long run, at the least, shape (K,): it is there, its channel is good
+    enough, and it computes in time; independent of each other."""
+    there: Floats = columns_of(scenario).share_up * (1.0 - odds.chance) * (1.0 - odds.compute_chance)
+    return there
+
+
 def _faded(columns: Columns, chance: Floats) -> tuple[Floats, Floats, Floats]:
     """Quantile, inverse mean and its variance of all devices' fading and shadowing; equal laws are looked at once."""
     laws = np.stack([columns.k_factor, columns.std_db, chance], axis=1)

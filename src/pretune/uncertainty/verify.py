@@ -74,7 +74,8 @@ def _fading(y: Floats, k_factor: float) -> Floats:
     r = middle[:, None] + half[:, None] * np.sin(angles)
     inner = np.sqrt(np.maximum(0.0, y[:, None] - r * r) / spread)
     density = np.exp(-np.square(r - direct) / spread) / math.sqrt(math.pi * spread)
-    return half * ((_erf(inner) * density * np.cos(angles)) @ (weights * 0.5 * math.pi))
+    found: Floats = half * ((_erf(inner) * density * np.cos(angles)) @ (weights * 0.5 * math.pi))
+    return found
 
 
 def inverse_mean_above(quantile: float, k_factor: float, std_db: float) -> float:
