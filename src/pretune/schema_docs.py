@@ -17,6 +17,7 @@ from pretune.device import Device
 from pretune.fields import Quantity, mark_of
 from pretune.law import COMMON, FAMILIES
 from pretune.measured import Measurement, Measurements
+from pretune.planning import Planning
 from pretune.population import Population
 from pretune.privacy import Privacy
 from pretune.problems import concise
@@ -89,6 +90,7 @@ convergence: {criterion: trajectory, smoothness: 10, initial_gap: 2.3, shift: 0.
 | `devices` | required | A list of mappings, a fleet file, or a drawn population, below. |
 | `privacy` | null | User-level differential privacy of the fine-tuning, below. |
 | `variation` | null | How channels and devices vary over a run, below. |
+| `planning` | null | Under what a plan is to hold, below. |
 | `schedule` | 1 | Segments of each stage, 1 to 32; batch, clock and power are constant within a segment, below. |
 | `task` | null | Model and data: a mapping that is kept as it is, needed only to run, calibrate or profile. |
 | `measured` | null | Where the constants come from: what `pretune calibrate` measured. For information, below. |
@@ -210,6 +212,15 @@ a trace the trace is its gain, and nothing is drawn on top of it. A trace must l
 `trace: {gains: {cam-1: [[0, 1e-11], [10, 3e-11]]}}`.
 """
 
+PLANNING = """\
+```yaml
+planning: {under: outage, outage: 0.05, per: device}
+```
+
+What each mode promises, and why, is in [uncertainty](uncertainty.md). `ergodic` and `outage` need a `variation`. With a
+`confidence` a scenario can have neither batteries nor a trace.
+"""
+
 MEASURED = """\
 ## `measured`
 
@@ -248,6 +259,7 @@ def render() -> str:
     sections += [_section("##", "variation", Variation) + "\n" + VARIATION]
     sections += [_section("###", f"variation.{key}", model) for key, model in VARYING.items()]
     sections += [TRACE]
+    sections += [_section("##", "planning", Planning) + "\n" + PLANNING]
     return "\n".join(sections)
 
 
