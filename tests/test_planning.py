@@ -135,7 +135,8 @@ def test_what_does_not_fit_is_infeasible_and_checked_as_such() -> None:
     ],
 )
 def test_the_terminal_says_what_is_promised(planning: dict[str, Any], said: str, tmp_path: Path) -> None:
-    tree = runnable(variation={**VARYING, "jitter": JITTER}, planning=planning, budget={"energy_j": 0.4, "delay_s": 0.4})
+    variation, budget = {**VARYING, "jitter": JITTER}, {"energy_j": 0.4, "delay_s": 0.4}
+    tree = runnable(variation=variation, planning=planning, budget=budget)
     path = tmp_path / "scenario.json"
     path.write_text(json.dumps(tree))
     plan = tmp_path / "plan.json"

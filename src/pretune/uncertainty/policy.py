@@ -28,11 +28,13 @@ _ROUNDING = 1e-9
 class Outcome:
     """A round as it went: whose upload arrived (K,), the power each sent with (0 for none), joules and seconds.
 
-    `device_j` (K,) is what each device spent; `energy_j` adds the broadcast.
+    `compute_s`, `upload_s` and `device_j` (K,) are what each device spent; `energy_j` adds the broadcast.
     """
 
     arrived: Bools
     power_w: Floats
+    compute_s: Floats
+    upload_s: Floats
     device_j: Floats
     energy_j: float
     time_s: float
@@ -79,6 +81,8 @@ def round_under(scenario: Scenario, counted: Equivalent, stage: FinetuneStage, m
     return Outcome(
         arrived=arrived,
         power_w=power_w,
+        compute_s=np.where(met.available, compute_s, 0.0),
+        upload_s=np.where(sends, upload_s, 0.0),
         device_j=device_j,
         energy_j=planned.broadcast.energy_j + float(device_j.sum()),
         time_s=time_s,
