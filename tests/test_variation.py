@@ -6,10 +6,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pretune.admitting.roster import subscenario
 from pretune.errors import InputError
 from pretune.scenario import Scenario, scenario_from_dict
 from reality_samples import EVERYTHING, TRACE, varying
@@ -33,6 +35,20 @@ def small_tree(**changes: Any) -> dict[str, Any]:
         else:
             node[last] = value
     return tree
+
+
+def test_a_part_of_the_devices_keeps_its_own() -> None:
+    variation = varying(**EVERYTHING).variation
+    first, second = variation.only(("cam-1",)), variation.only(("cam-2",))
+    assert (set(first.overrides), first.trace) == ({"cam-1"}, None)
+    assert (set(second.overrides), second.trace.names) == (set(), ("cam-2",))
+    assert second.trace.to_dict() == variation.trace.to_dict()
+    assert second.fading == variation.fading
+    gains = {"cam-2": [[0, 1], [700, 1]], "cam-1": [[0, 2], [800, 3]]}
+    both = scenario_from_dict(small(variation={"trace": {"gains": gains}}))
+    assert both.variation.trace.only({"cam-1"}).to_dict()["gains"] == {"cam-1": [[0.0, 2.0], [800.0, 3.0]]}
+    alone = subscenario(both, np.array([False, True]))
+    assert alone.variation.trace.names == ("cam-2",)
 
 
 BAD = {

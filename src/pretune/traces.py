@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,21 @@ class Trace:
         """Each device's smallest gain, shape (devices,)."""
         found: Floats = np.minimum.reduceat(self.gain, self.begin[:-1])
         return found
+
+    def only(self, names: Container[str]) -> Trace | None:
+        """The trace of these devices alone; None where it has none of them."""
+        kept = np.array([name in names for name in self.names], dtype=np.bool_)
+        if not kept.any():
+            return None
+        lengths = np.diff(self.begin)
+        rows = np.repeat(kept, lengths)
+        return Trace(
+            names=tuple(name for name in self.names if name in names),
+            begin=np.append(0, np.cumsum(lengths[kept])),
+            time_s=self.time_s[rows],
+            gain=self.gain[rows],
+            repeat=self.repeat,
+        )
 
     def ends_before(self, time_s: float) -> tuple[str, float] | None:
         """The first to end of the devices that end before this time, and when; None where none does."""

@@ -315,6 +315,14 @@ class Variation(Sections):
         for name, part in given.items():
             yield getattr(part, key), [index[name]]
 
+    def only(self, names: tuple[str, ...]) -> Variation:
+        """The variation of these devices alone."""
+        kept = set(names)
+        same = {key: getattr(self, key) for key in self.model_fields_set}
+        same["devices"] = tuple((name, part) for name, part in self.devices if name in kept)
+        same["trace"] = None if self.trace is None else self.trace.only(kept)
+        return Variation(**same)
+
     def wrong_for(self, names: tuple[str, ...], delay_s: float) -> Problems:
         """What does not go with the devices, or with how long the run may last."""
         problems = Problems()

@@ -152,7 +152,8 @@ def _without(scenario: Scenario, plan: Plan, k: int) -> str:
         given = list(convergence.finetune_variance)
         del given[k]
         same["finetune_variance"] = given
-    without = scenario.replace(devices=rows, convergence=type(convergence)(**same), measured=None)
+    fixed = {"measured": None, "variation": None, "planning": None}  # what is planned here is certain
+    without = scenario.replace(devices=rows, convergence=type(convergence)(**same), **fixed)
     rest = planned(without, tolerance=1e-3, throw=False)
     if not rest.status.has_plan:
         return f"Without {name} there is no plan."
