@@ -234,6 +234,7 @@ def _certificate(plan: Plan) -> Certificate:
             Fact(name="Proven lower bound", value=significant(plan.lower_bound, 7)),
             Fact(name="Relative gap", value=gap(plan.relative_gap)),
             Fact(name="Binding limits", value=sentences.binding(plan.constraints)),
+            *([Fact(name="Promise", value=sentences.promise(plan))] if plan.under is not None else []),
         ),
         prices=sentences.prices(plan),
         note=sentences.PRICES_NOTE,
