@@ -1,0 +1,139 @@
+"""What rounds to come are likely to meet: a few conditions, at first drawn from the scenario, then those met."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pretune.control.columns import Conditions, Fleetwide
+from pretune.control.kernel import best_span, least_span_of, new_found
+from pretune.physics.types import Bools, Floats, Ints
+
+FORESEEN = 32
+"""Conditions that are kept."""
+_TURNS = 40
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scene:
+    """What a round was, or may be: who takes part, and the channels and clocks; arrays of shape (K,)."""
+
+    who: Bools
+    gain: Floats
+    clock_limit_hz: Floats
+
+    @staticmethod
+    def of(who: Bools, met: Conditions) -> Scene:
+        """The part of the conditions that is known when a round begins."""
+        return Scene(who=who, gain=np.array(met.gain), clock_limit_hz=np.array(met.clock_limit_hz))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """Means of a round over the scenes: seconds and joules (broadcast included), and the broadcast's own."""
+
+    time_s: float
+    energy_j: float
+    broadcast_s: float
+
+
+class Forecast:
+    """A ring of scenes: the newest takes the place of the oldest, so it follows what changes slowly."""
+
+    def __init__(self, scenes: list[Scene], at: int = 0) -> None:
+        self.scenes, self.at = scenes, at
+
+    def met(self, scene: Scene) -> None:
+        """One more round."""
+        if scene.who.any():
+            self.scenes[self.at] = scene
+            self.at = (self.at + 1) % len(self.scenes)
+
+    def without(self, lost: Bools) -> Forecast:
+        """The same without the devices `lost`; scenes in which nobody is left are dropped."""
+        kept = [Scene(who=s.who & ~lost, gain=s.gain, clock_limit_hz=s.clock_limit_hz) for s in self.scenes]
+        return Forecast([s for s in kept if s.who.any()])
+
+    def expect(
+        self, fleet: Fleetwide, batch: Ints | Floats, worth_w: float, longest_s: float, slowness: Floats, ratio: Floats
+    ) -> Expected:
+        """The mean round at a price of time, its clocks and powers the best in each scene."""
+        time, energy, down = 0.0, 0.0, 0.0
+        floats = np.asarray(batch, dtype=np.float64)
+        for scene in self.scenes:
+            who = scene.who
+            sheet = fleet.sheet(who, scene.gain, scene.clock_limit_hz, slowness, floats, ratio=ratio)
+            found = new_found(int(who.sum()))
+            longest = max(longest_s, float(least_span_of(sheet, fleet.tdma)))
+            span = float(best_span(sheet, worth_w, longest, fleet.tdma, found))
+            upload = sheet.span / found.exponent
+            compute = sheet.cycles * sheet.low / found.clock
+            joules = (sheet.capacitance * found.clock**3 + sheet.static) * compute
+            joules += (sheet.noise * np.expm1(found.exponent) + sheet.circuit) * upload
+            down_s = fleet.broadcast_s(scene.gain[who])
+            time += down_s + span + (float(upload.sum()) if fleet.tdma else 0.0)
+            energy += fleet.server_power_w * down_s + float(joules.sum())
+            down += down_s
+        count = len(self.scenes)
+        return Expected(time_s=time / count, energy_j=energy / count, broadcast_s=down / count)
+
+    def balance(
+        self,
+        fleet: Fleetwide,
+        batch: Ints | Floats,
+        energy_j: float,
+        delay_s: float,
+        longest_s: float,
+        slowness: Floats,
+        ratio: Floats,
+        start_w: float,
+        *,
+        close: float = 1e-3,
+    ) -> tuple[float, Expected]:
+        """The price of time at which energy and time left pay for equally many rounds, and the mean round at it.
+
+        A higher price makes rounds shorter and dearer, so both budgets together pay for the most rounds where they
+        pay for equally many; where both bind, this is the ratio of their multipliers.
+        """
+        low, high = -math.inf, math.inf
+        y = math.log(start_w) if start_w > 0.0 else 0.0
+        y_old, f_old = math.nan, math.nan
+        found = self.expect(fleet, batch, math.exp(y), longest_s, slowness, ratio)
+        for _ in range(_TURNS):
+            f = math.log(found.energy_j / energy_j) - math.log(found.time_s / delay_s)
+            if f > 0.0:
+                high = y
+            else:
+                low = y
+            if abs(f) <= close or high - low <= 1e-6 or abs(y) > 60.0:
+                break
+            slope = (f - f_old) / (y - y_old) if math.isfinite(y_old) and y != y_old else 0.5
+            step = min(max(-f / (slope if slope > 0.05 else 0.05), -4.0), 4.0)
+            y_old, f_old = y, f
+            y += step
+            if not low < y < high:
+                y = 0.5 * (low + high)
+            found = self.expect(fleet, batch, math.exp(y), longest_s, slowness, ratio)
+        return math.exp(y), found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "at": self.at,
+            "scenes": [
+                [s.who.astype(int).tolist(), s.gain.tolist(), s.clock_limit_hz.tolist()] for s in self.scenes
+            ],
+        }
+
+    @staticmethod
+    def from_dict(tree: Mapping[str, Any]) -> Forecast:
+        """What `to_dict` wrote."""
+        scenes = [
+            Scene(who=np.array(who, dtype=np.bool_), gain=np.array(gain), clock_limit_hz=np.array(limit))
+            for who, gain, limit in tree["scenes"]
+        ]
+        return Forecast(scenes, int(tree["at"]))
