@@ -58,6 +58,24 @@ class Forecast:
         kept = [Scene(who=s.who & ~lost, gain=s.gain, clock_limit_hz=s.clock_limit_hz) for s in self.scenes]
         return Forecast([s for s in kept if s.who.any()])
 
+    def means(self, fleet: Fleetwide, alive: Bools) -> tuple[Floats, Floats, float]:
+        """Means over the scenes: ``N0 B / g`` and the clocks' limits where a device took part, and a broadcast.
+
+        The first is what an upload of a given length costs on average. Shapes (K,), (K,), seconds.
+        """
+        who = np.array([s.who for s in self.scenes])
+        count = np.maximum(who.sum(axis=0), 1)
+        noise = np.array([np.where(s.who, fleet.noise_w(np.where(s.who, s.gain, 1.0)), 0.0) for s in self.scenes])
+        clock = np.array([np.where(s.who, s.clock_limit_hz, 0.0) for s in self.scenes])
+        seen = who.any(axis=0)
+        rough = fleet.noise_w(np.maximum(np.mean([s.gain for s in self.scenes], axis=0), 1e-300))
+        down = float(np.mean([fleet.broadcast_s(s.gain[s.who]) for s in self.scenes]))
+        return (
+            np.where(seen, noise.sum(axis=0) / count, rough),
+            np.where(seen, clock.sum(axis=0) / count, fleet.clock_max),
+            down,
+        )
+
     def expect(
         self, fleet: Fleetwide, batch: Ints | Floats, worth_w: float, longest_s: float, slowness: Floats, ratio: Floats
     ) -> Expected:
