@@ -83,9 +83,7 @@ class Fleetwide:
     def broadcast_s(self, gain: Floats) -> float:
         """Seconds of a multicast to devices of these gains (at least one)."""
         worst = float(gain.min())
-        return float(
-            link.airtime(self.download_bits, self.server_power_w, worst, self.broadcast_hz, self.noise_psd)
-        )
+        return float(link.airtime(self.download_bits, self.server_power_w, worst, self.broadcast_hz, self.noise_psd))
 
     def fastest_s(self, gain: Floats, clock_limit_hz: Floats, batch: Floats) -> Floats:
         """The least seconds each device could take for a batch and its upload; infinity at a gain or clock of zero."""

@@ -142,9 +142,7 @@ class Forecast:
         """Plain values."""
         return {
             "at": self.at,
-            "scenes": [
-                [s.who.astype(int).tolist(), s.gain.tolist(), s.clock_limit_hz.tolist()] for s in self.scenes
-            ],
+            "scenes": [[s.who.astype(int).tolist(), s.gain.tolist(), s.clock_limit_hz.tolist()] for s in self.scenes],
         }
 
     @staticmethod

@@ -101,9 +101,7 @@ def _with(
     return fixed_move(fleet, met, who, sizes, clocks[0], clocks[1], slowness)
 
 
-def _cheapest_tdma(
-    fleet: Fleetwide, met: Conditions, who: Bools, batch: Ints, slowness: Floats, left_s: float
-) -> Move:
+def _cheapest_tdma(fleet: Fleetwide, met: Conditions, who: Bools, batch: Ints, slowness: Floats, left_s: float) -> Move:
     """Of moves in which computing and uploads together take no more than `left_s`, about the cheapest."""
     low, high = 1e-9, 1e9
     move = best_move(fleet, met, who, batch, high, longest_s=left_s, slowness=slowness)

@@ -4,8 +4,8 @@ A round whose batches are given (or range within ``[low, high]``) is to minimise
 
     sum_k r_k (e_k + gamma_k / b_k) + Omega * span,                     Omega in watts: what a second is worth in joules
 
-over clocks and upload powers, where ``e_k`` is device k's energy of math.md section 1, ``r_k >= 1`` weighs the energy of
-a device whose battery is short, and the span is that of the round's slowest device (FDMA: ``span >= u_k + t_k``) or
+over clocks and upload powers, where ``e_k`` is device k's energy of math.md section 1, ``r_k >= 1`` weighs the energy
+of a device whose battery is short, and the span is that of the round's slowest device (FDMA: ``span >= u_k + t_k``) or
 the longest computing time and all uploads after it (TDMA: ``v + sum t_k``, ``v >= u_k``). Device k's share ``w_k`` of
 the time price obeys ``sum_k w_k = Omega``; at its own price ``omega = w_k / r_k`` everything is in closed form:
 
@@ -108,14 +108,14 @@ def seconds_at(s: Sheet, k: int, omega: float, tdma: bool) -> float:
     """Seconds device k takes at the price `omega` (TDMA: for computing)."""
     batch, clock, x = at_price(s, k, omega)
     time = s.cycles[k] * batch / clock
-    return time if tdma else time + s.span[k] / max(x, _TINY)
+    return float(time if tdma else time + s.span[k] / max(x, _TINY))
 
 
 @njit(cache=True, error_model="numpy")
 def least_seconds(s: Sheet, k: int, tdma: bool) -> float:
     """Seconds of device k at full speed with its least batch."""
     time = s.cycles[k] * s.low[k] / s.clock_max[k]
-    return time if tdma else time + s.span[k] / s.exponent_max[k]
+    return float(time if tdma else time + s.span[k] / s.exponent_max[k])
 
 
 @njit(cache=True, error_model="numpy")

@@ -12,8 +12,7 @@ from pretune.control.columns import Fleetwide
 from pretune.control.forecast import FORESEEN, Forecast, Scene
 from pretune.control.rules import Control, Rules
 from pretune.convergence.criteria import Calibrated, Final, Trajectory, criterion_of, device_noise
-from pretune.convergence.participation import with_participation
-from pretune.convergence.progress import Known
+from pretune.convergence.participation import Known, with_participation
 from pretune.errors import InputError
 from pretune.physics import link
 from pretune.physics.types import Bools, Floats
@@ -71,9 +70,7 @@ class Outlook:
         if finetune.rounds:
             last = finetune.parts[-1]
             compute = spare * fleet.cycles * last.batch / last.clock_hz
-            span = max(
-                float((compute if fleet.tdma else compute + part.upload_s).max()) for part in finetune.parts
-            )
+            span = max(float((compute if fleet.tdma else compute + part.upload_s).max()) for part in finetune.parts)
             plain = rules.control is Control.NONE
             clock, power = (last.clock_hz, last.power_w) if plain else (fleet.clock_max, fleet.power_max)
             left = rules.patience * span - spare * fleet.cycles * last.batch / clock
@@ -158,7 +155,7 @@ def _spare(reality: Reality, in_time: float) -> tuple[Floats, Floats]:
 
 
 def _draws(reality: Reality) -> list[Conditions]:
-    """First rounds of other seeds: what a round is likely to be, the seed of the run itself and traces not looked at."""
+    """First rounds of other seeds: what a round is likely to be, the run's own seed and traces not looked at."""
     found = []
     for i in range(DRAWS):
         other = replace(reality, seed=reality.seed + _FAR * (i + 1), trace=None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from pretune.convergence.progress import Known, Progress
+from pretune.convergence.participation import Known
+from pretune.convergence.progress import Progress
 from pretune.errors import InputError
 from pretune.physics.types import Bools, Floats, Ints
 
@@ -48,7 +50,12 @@ class Rules:
         if self.replan is not Replan.OFF and self.control is Control.NONE:
             should = "rounds where --replan is not off: a new plan takes every round's clocks and powers to be chosen"
             raise InputError.field("--control", self.control.value, should)
-        for name, low, high in (("outage", 0.0, 0.5), ("in_time", 0.5, 0.9999), ("band", 0.0, 10.0), ("gain", 0.0, 1.0)):
+        for name, low, high in (
+            ("outage", 0.0, 0.5),
+            ("in_time", 0.5, 0.9999),
+            ("band", 0.0, 10.0),
+            ("gain", 0.0, 1.0),
+        ):
             if not low <= getattr(self, name) <= high:
                 raise InputError.field(name, getattr(self, name), f"a number from {low:g} to {high:g}")
         if not 1.0 <= self.patience <= 1e6:
@@ -58,6 +65,19 @@ class Rules:
     def plain(self) -> bool:
         """Whether the plan is carried out as it is."""
         return self.control is Control.NONE
+
+
+def rules_of(control: str, replan: str, outage: float = 0.0) -> Rules:
+    """The rules as the command line words them.
+
+    Raises:
+        InputError: a word or a number that is none of theirs.
+    """
+    if control not in list(Control):
+        raise InputError.field("--control", control, "none or rounds")
+    if replan not in list(Replan):
+        raise InputError.field("--replan", replan, "off, auto or every")
+    return Rules(control=Control(control), replan=Replan(replan), outage=outage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,4 +160,4 @@ class Planner(Protocol):
 class Log(Protocol):
     """Who writes down that something was planned anew."""
 
-    def __call__(self, entry: dict[str, Any]) -> None: ...  # noqa: D102
+    def __call__(self, line: Mapping[str, Any], /) -> None: ...  # noqa: D102

@@ -137,8 +137,11 @@ class Standing:
         )
         alive = np.where(self.alive, ~gone, here)
         names = np.array(outlook.scenario.devices.names)
-        news = [f"{' and '.join(names[who].tolist())} {what}" for who, what in (
-            (self.alive & ~alive, "lost"), (alive & ~self.alive, "back")) if who.any()]
+        news = [
+            f"{' and '.join(names[who].tolist())} {what}"
+            for who, what in ((self.alive & ~alive, "lost"), (alive & ~self.alive, "back"))
+            if who.any()
+        ]
         self.alive = alive
         return ", ".join(news)
 

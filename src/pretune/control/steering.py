@@ -309,9 +309,7 @@ class Steering:
     def _correct(self, proposal: Proposal) -> None:
         """What the forecast says that the proposal's rounds take, beside what the simple model says."""
         now, outlook = self.standing, self.outlook
-        once = cost.pretrain_round(
-            outlook.scenario, max(proposal.server_batch, 1), max(proposal.server_clock_hz, 1e-3)
-        )
+        once = cost.pretrain_round(outlook.scenario, max(proposal.server_batch, 1), max(proposal.server_clock_hz, 1e-3))
         energy = now.energy_left - proposal.pretrain * once.energy_j
         delay = now.delay_left - proposal.pretrain * once.time_s
         if energy <= 0.0 or delay <= 0.0:

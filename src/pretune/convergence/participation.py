@@ -1,4 +1,4 @@
-"""What it costs a criterion that devices answer only with some probability (docs/mathematics.md, Partial participation).
+"""What it costs a criterion that devices answer only with some probability (docs/mathematics.md).
 
 Device k's gradient counts ``1/p_k`` times when it answers, with probability ``p_k`` and independently of the others,
 and not at all otherwise (Horvitz and Thompson, 1952): the average stays unbiased. Its variance becomes
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 
@@ -22,7 +21,8 @@ from pretune.convergence.criteria import LOG_ZERO, Calibrated, Final, Trajectory
 from pretune.errors import InputError
 from pretune.physics.types import Floats
 
-Any_ = TypeVar("Any_", Trajectory, Final, Calibrated)
+Known = Trajectory | Final | Calibrated
+"""The criteria that a run can go on with from its middle."""
 
 
 def spread_of(weight: Floats, probability: Floats) -> float:
@@ -31,8 +31,13 @@ def spread_of(weight: Floats, probability: Floats) -> float:
 
 
 def with_participation(
-    criterion: Any_, weight: Floats, probability: Floats, *, heterogeneity: float = 0.0, pl_constant: float | None = None
-) -> Any_:
+    criterion: Known,
+    weight: Floats,
+    probability: Floats,
+    *,
+    heterogeneity: float = 0.0,
+    pl_constant: float | None = None,
+) -> Known:
     """The criterion of a fleet that answers with these probabilities; ``A_k`` is then to be divided by ``p_k``.
 
     Of a calibrated law only the sampling noise is counted: gradient norms are not among its terms. So it is with

@@ -13,9 +13,8 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pretune.convergence.criteria import Calibrated, Final, Trajectory
-
-Known = Trajectory | Final | Calibrated
+from pretune.convergence.criteria import Final, Trajectory
+from pretune.convergence.participation import Known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,9 @@ class Progress:
             lower += criterion.pretrain_weight
         elif isinstance(criterion, Final):
             keep = math.exp(criterion.log_r)
-            upper = keep * upper - math.expm1(criterion.log_r) * (criterion.shift_floor + criterion.server_noise / batch)
+            upper = keep * upper - math.expm1(criterion.log_r) * (
+                criterion.shift_floor + criterion.server_noise / batch
+            )
         else:
             upper += 1.0 / batch
         return replace(self, pretrain=self.pretrain + 1, upper=upper, lower=lower)
@@ -58,7 +59,9 @@ class Progress:
             lower += criterion.finetune_weight
         elif isinstance(criterion, Final):
             keep = math.exp(criterion.log_q)
-            upper = keep * upper - math.expm1(criterion.log_q) * (criterion.drift_floor + criterion.device_noise * noise)
+            upper = keep * upper - math.expm1(criterion.log_q) * (
+                criterion.drift_floor + criterion.device_noise * noise
+            )
         else:
             lower += noise
         return replace(self, finetune=self.finetune + 1, upper=upper, lower=lower)

@@ -49,7 +49,7 @@ class Replanner:
         if best is None:
             return None
         value, (m, n), point = best
-        return _proposal(problem, now, (m, n), point, value, kept, search.solves)
+        return _proposal(problem, now, (m, n), point, value=value, kept=kept, solves=search.solves)
 
     def _problem(self, now: Situation) -> Problem:
         """The planner's problem for what is left, the devices that are lost left out."""
@@ -153,8 +153,7 @@ class _Search:
     def _moved(self, here: tuple[int, int], toward: tuple[int, int], step: int) -> tuple[int, int]:
         largest = max(*here, 1)
         moved = [
-            max(count + way * max(1, round(step * count / largest)), 0)
-            for count, way in zip(here, toward, strict=True)
+            max(count + way * max(1, round(step * count / largest)), 0) for count, way in zip(here, toward, strict=True)
         ]
         return moved[0], moved[1]
 
@@ -186,7 +185,13 @@ class _Search:
 
 
 def _proposal(
-    problem: Problem, now: Situation, rounds: tuple[int, int], point: Point | None, value: float, kept: float, solves: int
+    problem: Problem,
+    now: Situation,
+    rounds: tuple[int, int],
+    point: Point | None,
+    value: float,
+    kept: float,
+    solves: int,
 ) -> Proposal:
     """The plan as the steering takes it: whole batches, shape (K,) over all devices."""
     batch, ratio, worth = now.batch.copy(), np.ones(len(now.batch)), math.nan
