@@ -165,7 +165,7 @@ def _compute_price(s: Sheet, k: int, time: float, least: float) -> tuple[float, 
         omega *= math.exp(min(max(step, -4.0), 4.0))
         if not (low < omega < high):
             omega = math.sqrt(max(low, 1e-3 * high, _TINY) * high) if high < math.inf else 50.0 * max(low, _TINY)
-        if high - low <= _CLOSE * high:
+        if high < math.inf and high - low <= _CLOSE * high:
             break
     return max(omega, least), 1.0 / slope if slope < 0.0 else 0.0
 
