@@ -110,7 +110,7 @@ def run(one: Scenario, plan: Any, rules: Rules, seed: int = 0, **more: Any) -> S
 @pytest.mark.parametrize("rules", [Rules(), ROUNDS, AUTO, dataclasses.replace(AUTO, outage=0.1)])
 def test_a_run_keeps_its_budgets_or_stops(rules: Rules) -> None:
     one, plan = samples.within(samples.scenario(samples.EVERYTHING), 4, 10)
-    for seed in range(5):
+    for seed in range(2):
         found = run(one, plan, rules, seed)
         assert found.energy_j <= one.budget.energy_j
         assert found.delay_s <= one.budget.delay_s
@@ -252,6 +252,20 @@ def test_a_budget_that_ends_in_mid_round_ends_the_run_before_it() -> None:
     assert "than is left of energy" in found.stop.why or "too small to improve" in found.stop.why
     assert found.energy_j <= poor.budget.energy_j
     assert 2 <= found.finetune < 10
+
+
+def test_a_trace_that_ends_ends_the_run_in_its_line() -> None:
+    one, plan = samples.within(samples.scenario(), 2, 10)
+
+    def ended(met: Conditions) -> Conditions:
+        if met.round == 4:
+            raise InputError("variation.trace: ends at 1 s for 'cam-1', and round 4 begins at 2 s")
+        return met
+
+    found = simulate(played(one, plan, ROUNDS, ended))
+    assert not found.stop.finished
+    assert found.stop.why.startswith("variation.trace: ends at")
+    assert found.finetune == 4
 
 
 def test_where_no_new_plan_fits_the_run_goes_on_while_it_can() -> None:

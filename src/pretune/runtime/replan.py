@@ -109,7 +109,10 @@ class _Search:
         self._most = _WIDE if now.exact else _MOST_SOLVES
 
     def value_as_it_is(self, rounds: tuple[int, int]) -> float:
-        """The criterion if the run goes on with the rounds and batches it has; infinity where that does not fit."""
+        """The criterion if the run goes on with the rounds and batches it has; infinity where that does not fit.
+
+        Half a round too many fits: what rounds to come will really take is known no better, and the last one shrinks.
+        """
         m, n = map(float, rounds)
         now, b = self.now, self.problem.batches
         weight, phi, psi0, psi = now.progress.ahead(now.criterion, m, n)
@@ -119,8 +122,10 @@ class _Search:
         server = float(min(max(now.server_batch, 1), b.server_high))
         fixed = Batches(server_low=server, server_high=server, low=batch, high=batch.copy())
         point = new_point(batch.size)
+        limits, more = self.problem.limits, 1.0 + 0.5 / (m + n)
+        loose = self.problem._replace(limits=limits._replace(energy=more * limits.energy, delay=more * limits.delay))
         self.solves += 1
-        if solve_fixed(self.problem, fixed, m, n, 0.0, 0.0, point) != SOLVED:
+        if solve_fixed(loose, fixed, m, n, 0.0, 0.0, point) != SOLVED:
             return math.inf
         noise = (psi0 / server if m else 0.0) + (psi * float((now.noise[now.alive] / batch).sum()) if n else 0.0)
         return (phi + noise) / weight if weight > 0.0 else math.inf
