@@ -107,7 +107,8 @@ def drawn(number: int, task: dict[str, Any] | None = None, samples: tuple[int, .
         "name": f"run {number}",
         "workload": {"flops_per_sample": 20224.0, "upload_bits": 153920.0},
         "server": {
-            "capacitance": 1e-27, "flops_per_cycle": 8.0, "max_clock_hz": 1.5e9, "samples": 600, "transmit_power_w": 1.0,
+            "capacitance": 1e-27, "flops_per_cycle": 8.0, "max_clock_hz": 1.5e9, "samples": 600,
+            "transmit_power_w": 1.0,
         },
         "radio": {"access": "fdma" if rng.random() < 0.7 else "tdma", "broadcast_bandwidth_hz": 1e7},
         "devices": devices,
@@ -157,7 +158,7 @@ def made(scenario: Scenario, rng: np.random.Generator) -> Plan:
         ),
         energy_j=rounds[0] * once.energy_j + rounds[1] * each.energy_j,
         delay_s=rounds[0] * once.time_s + rounds[1] * each.time_s,
-        multipliers={},
+        objective=1.0, lower_bound=0.0, relative_gap=1.0, multipliers={},
     )  # fmt: skip
 
 

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import sample_run
 
+import sample_run
 from pretune.control.kernel import Sheet
 from pretune.control.outlook import Outlook
 from pretune.control.rules import Rules

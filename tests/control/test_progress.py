@@ -10,11 +10,11 @@ import control_samples as samples
 import numpy as np
 import pytest
 
+from pretune.control.rules import Rules
 from pretune.convergence.criteria import Final, Trajectory, criterion_of, device_noise, final, trajectory
 from pretune.convergence.laws import Calibrated
 from pretune.convergence.participation import Known, spread_of, with_participation
 from pretune.convergence.progress import Progress
-from pretune.control.rules import Rules
 from pretune.errors import InputError
 from pretune.law import Law
 

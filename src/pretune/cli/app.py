@@ -168,7 +168,7 @@ def run(
         typer.Option(
             "--replan",
             metavar="WHEN",
-            help="Plan anew for what is left: off, auto (when there is a reason) or every (round). Needs --control rounds.",
+            help="Plan anew for what is left: off, auto (with a reason) or every (round); needs --control rounds.",
         ),
     ] = "off",
     outage: Annotated[

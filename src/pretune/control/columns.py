@@ -86,11 +86,15 @@ class Fleetwide:
         return float(link.airtime(self.download_bits, self.server_power_w, worst, self.broadcast_hz, self.noise_psd))
 
     def fastest_s(self, gain: Floats, clock_limit_hz: Floats, batch: Floats) -> Floats:
-        """The least seconds each device could take for a batch and its upload; infinity at a gain or clock of zero."""
+        """The least seconds each device could take for its part of a span: a batch and (FDMA) its upload.
+
+        Gains and clocks have to be positive.
+        """
+        compute: Floats = self.cycles * batch / np.minimum(self.clock_max, clock_limit_hz)
+        if self.tdma:
+            return compute
         exponent = np.log1p(self.power_max / self.noise_w(gain))
-        clock = np.minimum(self.clock_max, clock_limit_hz)
-        with np.errstate(divide="ignore"):
-            found: Floats = self.cycles * batch / clock + self.upload_bits * link.LN2 / self.bandwidth_hz / exponent
+        found: Floats = compute + self.upload_bits * link.LN2 / self.bandwidth_hz / exponent
         return found
 
     def sheet(

@@ -73,7 +73,9 @@ class Outlook:
             span = max(float((compute if fleet.tdma else compute + part.upload_s).max()) for part in finetune.parts)
             plain = rules.control is Control.NONE
             clock, power = (last.clock_hz, last.power_w) if plain else (fleet.clock_max, fleet.power_max)
-            left = rules.patience * span - spare * fleet.cycles * last.batch / clock
+            left = rules.patience * (last.upload_s if fleet.tdma else span)
+            if not fleet.tdma:
+                left = left - spare * fleet.cycles * last.batch / clock
             least = _gain_for(fleet, power, left)
         if rules.outage > 0.0:
             least = np.maximum(least, np.quantile(gains, rules.outage, axis=0))

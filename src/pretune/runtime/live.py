@@ -30,6 +30,7 @@ from pretune.ledger import RoundRecord, Stage
 from pretune.lines import REPLANS, ROUNDS, LineBook
 from pretune.physics import cost
 from pretune.physics.types import Floats
+from pretune.reality import Reality
 from pretune.runtime.charges import CAUSES
 from pretune.runtime.checkpoint import state_bytes, state_of, write_whole
 from pretune.runtime.evaluate import Score, evaluate
@@ -78,24 +79,23 @@ class Live:
             raise InputError.field("--replan", rules.replan.value, "off where the band's shares are decisions")
         self.job, self.rules, self.journal, self.folder = job, rules, journal, folder
         seen = journal.extra or {}
-        lines = seen.get("lines", {})
-        self.replans = LineBook(folder.path / REPLANS, int(lines.get(REPLANS, 0)))
-        self.rounds = LineBook(folder.path / ROUNDS, int(lines.get(ROUNDS, 0)))
         self.causes = seen.get("causes") or {
             stage.value: {cause: {"time_s": 0.0, "energy_j": 0.0} for cause in (*CAUSES, "waiting")}
             for stage in (Stage.PRETRAIN, Stage.FINETUNE)
         }
         variation = scenario.variation
-        from pretune.reality import Reality
-
         reality = Reality.of(scenario, job.seed + (0 if variation is None else variation.seed))
         planner = Replanner(scenario) if rules.replan is not Replan.OFF else None
-        self.steering = steer(scenario, job.plan, rules, reality, planner=planner, log=self.replans.enter)
+        self.steering = steer(scenario, job.plan, rules, reality, planner=planner)
         if "steering" in seen:
             self.steering.restore(seen["steering"])
         self.held = hold(job.task, scenario)
         self.local = _local(job)
         self.planned = _planned(job)
+        lines = seen.get("lines", {})
+        self.replans = LineBook(folder.path / REPLANS, int(lines.get(REPLANS, 0)))
+        self.rounds = LineBook(folder.path / ROUNDS, int(lines.get(ROUNDS, 0)))
+        self.steering.log = self.replans.enter
         journal.before_checkpoint = self.sync
 
     @property
