@@ -179,7 +179,7 @@ def simulated(number: int) -> dict[str, Any]:
     reality = Reality.of(scenario)
     try:
         steering = steer(scenario, plan, rules, reality, planner=planner)
-    except InputError as error:  # a device that could never keep up with the plan: refused, nothing is spent
+    except InputError as error:  # a fleet that answers too rarely for its steps: refused, nothing is spent
         return {"run": number, "fault": fault, "ended": "refused", "why": str(error)[:60], "overspent": 0}
     steering.reality = Faulty(reality, fault, rng, plan.finetune.rounds)
     energy, seconds, device_j = [], [], np.zeros(len(scenario.devices))
@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--trained", type=int, default=40)
     wanted = parser.parse_args()
-    warnings.simplefilter("error")
+    warnings.simplefilter("error", RuntimeWarning)
     ticker, rows = Ticker("runs", wanted.runs + wanted.trained), []
     for number in range(wanted.runs):
         rows.append({"kind": "simulated", **simulated(number)})

@@ -16,9 +16,11 @@ from pretune.convergence.participation import Known, with_participation
 from pretune.errors import InputError
 from pretune.physics import link
 from pretune.physics.types import Bools, Floats
+from pretune.planning import Under
 from pretune.plans import Plan
 from pretune.reality import Conditions, Reality
 from pretune.scenario import Scenario
+from pretune.uncertainty import equivalent, planned_under
 
 DRAWS = 400
 """Conditions drawn to find out how likely devices are to take part."""
@@ -47,6 +49,8 @@ class Outlook:
     least_gain: Floats
     spare: Floats
     away_s: Floats
+    follows: bool
+    """Without control, whether powers follow the channel so that uploads take the planned time (an `ergodic` plan)."""
     span_s: float
     """Seconds of the plan's fine-tuning round without the broadcast (TDMA: of its computing phase)."""
     first: Forecast
@@ -63,7 +67,7 @@ class Outlook:
         if finetune is None or plan.pretrain is None:
             raise InputError.field("plan.status", plan.status.value, "a status with a plan to run")
         fleet = Fleetwide.of(scenario, finetune.bandwidth_hz)
-        spare, in_time = _spare(reality, rules.in_time)
+        spare = _spare(reality, rules.in_time)
         draws = _draws(reality)
         gains = np.array([met.gain for met in draws])
         span, least = 0.0, np.zeros(len(fleet))
@@ -73,16 +77,21 @@ class Outlook:
             span = max(float((compute if fleet.tdma else compute + part.upload_s).max()) for part in finetune.parts)
             plain = rules.control is Control.NONE
             clock, power = (last.clock_hz, last.power_w) if plain else (fleet.clock_max, fleet.power_max)
-            left = rules.patience * (last.upload_s if fleet.tdma else span)
+            left = rules.patience * last.upload_s
             if not fleet.tdma:
-                left = left - spare * fleet.cycles * last.batch / clock
+                left = rules.patience * span - spare * fleet.cycles * last.batch / clock
             least = _gain_for(fleet, power, left)
+        under = planned_under(scenario)
+        if under is not Under.MEAN:  # what the plan's promise rests on
+            promised = equivalent(scenario)
+            least, spare = np.array(promised.floor_gain), np.array(promised.slowest)
         if rules.outage > 0.0:
             least = np.maximum(least, np.quantile(gains, rules.outage, axis=0))
         heard = (gains >= least).mean(axis=0)
         share_up = reality.columns.share_up
-        if finetune.rounds and not ((heard > 0.0) & (share_up > 0.0)).all():
-            k = int(((heard * share_up) <= 0.0).argmax())
+        probability = heard * share_up * _likely(reality, spare)
+        if finetune.rounds and not (probability > 0.0).all():
+            k = int((probability <= 0.0).argmax())
             raise InputError(
                 f"devices: {scenario.devices.names[k]} would hardly ever be in time for a round of this plan; "
                 "plan without it, or let rounds take longer (patience)"
@@ -97,19 +106,22 @@ class Outlook:
         base = criterion_of(scenario)
         if not isinstance(base, Trajectory | Final | Calibrated):
             raise TypeError(f"no way is known to go on with criterion {base.name} in mid-run")
-        return Outlook(
+        found = Outlook(
             scenario=scenario,
             plan=plan,
             rules=rules,
             fleet=fleet,
             base=base,
-            probability=heard * share_up * in_time,
+            probability=probability,
             least_gain=least,
             spare=spare,
             away_s=away,
+            follows=under is Under.ERGODIC,
             span_s=span,
             first=Forecast(scenes),
         )
+        found.criterion_of(np.ones(len(fleet), dtype=np.bool_))
+        return found
 
     def weights_of(self, alive: Bools) -> Floats:
         """The devices' weights, those that are lost left out and the others made to add up to one."""
@@ -138,22 +150,31 @@ class Outlook:
         return self._known[key]
 
 
-def _spare(reality: Reality, in_time: float) -> tuple[Floats, Floats]:
-    """How long a device may compute over what its clock says, and how likely it is then done."""
+def _spare(reality: Reality, in_time: float) -> Floats:
+    """How many times as long as its clock says a device may compute, to be done with the probability `in_time`."""
     columns = reality.columns
-    spare, likely = np.ones(len(columns.sigma)), np.ones(len(columns.sigma))
+    spare = np.ones(len(columns.sigma))
     even = np.isfinite(columns.least)
     normal = (columns.sigma > 0.0) & ~even
     sigma = columns.sigma[normal]
     spare[normal] = np.maximum(np.exp(NormalDist().inv_cdf(in_time) * sigma - 0.5 * sigma**2), 1.0)
-    likely[normal] = [NormalDist().cdf(math.log(a) / s + 0.5 * s) for a, s in zip(spare[normal], sigma, strict=True)]
+    spare[even] = np.maximum(columns.least[even] + in_time * (columns.most[even] - columns.least[even]), 1.0)
+    return spare
+
+
+def _likely(reality: Reality, spare: Floats) -> Floats:
+    """How likely a device is done that may compute `spare` times as long as its clock says."""
+    columns = reality.columns
+    likely = np.ones(len(spare))
+    even = np.isfinite(columns.least)
+    normal = (columns.sigma > 0.0) & ~even
+    for k in np.flatnonzero(normal):
+        sigma = float(columns.sigma[k])
+        likely[k] = NormalDist().cdf(math.log(float(spare[k])) / sigma + 0.5 * sigma)
     width = columns.most[even] - columns.least[even]
-    spare[even] = np.maximum(columns.least[even] + in_time * width, 1.0)
     share = (spare[even] - columns.least[even]) / np.where(width > 0.0, width, 1.0)
     likely[even] = np.where(width > 0.0, np.clip(share, 0.0, 1.0), spare[even] >= columns.least[even])
-    late = likely <= 0.0  # never as fast as its clock says: it is given as long as it takes
-    spare[late], likely[late] = columns.most[late], 1.0
-    return spare, likely
+    return likely
 
 
 def _draws(reality: Reality) -> list[Conditions]:

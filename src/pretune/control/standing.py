@@ -44,6 +44,7 @@ class Standing:
     batch: Ints
     clock_hz: Floats
     power_w: Floats
+    upload_s: Floats
     ratio: Floats
     worth_w: float
     longest_s: float
@@ -86,6 +87,7 @@ class Standing:
             batch=np.ones(count, dtype=np.int64),
             clock_hz=np.array(outlook.fleet.clock_max),
             power_w=np.array(outlook.fleet.power_max),
+            upload_s=np.zeros(count),
             ratio=np.ones(count),
             worth_w=delay / energy if energy > 0.0 and delay > 0.0 else 1.0,
             longest_s=outlook.rules.patience * outlook.span_s,
@@ -169,7 +171,8 @@ class Standing:
         if isinstance(part, PretrainStage):
             self.server_batch, self.server_clock_hz = part.batch, part.clock_hz
         else:
-            self.batch, self.clock_hz, self.power_w = part.batch.copy(), part.clock_hz.copy(), part.power_w.copy()
+            self.batch, self.clock_hz = part.batch.copy(), part.clock_hz.copy()
+            self.power_w, self.upload_s = part.power_w.copy(), part.upload_s.copy()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; infinity (no battery limit) is written as null."""

@@ -20,7 +20,7 @@ from pretune.control.outlook import Outlook
 from pretune.control.rules import Control, Log, Planner, Proposal, Replan, ServerMove, Situation, Stop
 from pretune.control.standing import Standing
 from pretune.errors import InputError
-from pretune.physics import cost
+from pretune.physics import cost, link
 from pretune.physics.types import Bools, Floats
 from pretune.reality import Conditions, Reality
 
@@ -129,7 +129,10 @@ class Steering:
             except InputError as error:  # a trace has ended
                 return Stop(finished=False, why=str(error))
             now.since_round_s, self._met = 0.0, met
-            who = self._asked(met)
+            try:
+                who = self._asked(met)
+            except InputError as error:  # of those that are left too few answer
+                return Stop(finished=False, why=str(error))
             if not now.alive.any() and not who.any():
                 return Stop(finished=False, why="no device has been there for so long that all count as lost")
             if who.any():
@@ -146,7 +149,7 @@ class Steering:
         slowness = now.slowness(outlook)
         clocks = None
         if outlook.rules.control is Control.NONE:
-            clocks = (now.clock_hz, now.power_w)
+            clocks = (now.clock_hz, self._powers(met))
             move = fixed_move(outlook.fleet, met, who, now.batch, *clocks, slowness)
         else:
             self._balance()
@@ -176,11 +179,31 @@ class Steering:
             return Stop(finished=False, why="what is left pays for a round too small to improve the model")
         return found
 
+    def _powers(self, met: Conditions) -> Floats:
+        """The plan's powers, or those that take the planned time to upload (`Outlook.follows`)."""
+        now, outlook = self.standing, self.outlook
+        if not outlook.follows:
+            return now.power_w
+        fleet = outlook.fleet
+        gain = np.where(met.gain > 0.0, met.gain, 1.0)
+        needed = link.power_for_airtime(fleet.upload_bits, now.upload_s, gain, fleet.bandwidth_hz, fleet.noise_psd)
+        return np.minimum(needed, fleet.power_max)
+
     def _asked(self, met: Conditions) -> Bools:
-        """Who takes part; who has been away for too long counts as lost, who is back as found again."""
+        """Who takes part; who has been away for too long counts as lost, who is back as found again.
+
+        Raises:
+            InputError: with those that are left steps need not improve the model.
+        """
         now, outlook = self.standing, self.outlook
         here = met.available & (met.gain > 0.0) & (met.clock_limit_hz > 0.0)
+        before = now.alive
         cause = now.seen(here, met.time_s, outlook)
+        try:
+            outlook.criterion_of(now.alive)
+        except InputError:
+            now.alive = before
+            raise
         if cause and outlook.rules.replan is not Replan.OFF and now.alive.any():
             self._plan_anew(cause)
         fastest = outlook.fleet.fastest_s(

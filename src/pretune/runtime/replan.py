@@ -34,7 +34,8 @@ class Replanner:
     """The planner as a `control.rules.Planner`; keeps the last solve's point as the next one's start."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self._whole, _ = build(scenario)
+        # what the plan was made to hold under is in the forecast's figures already
+        self._whole, _ = build(scenario if scenario.planning is None else scenario.replace(planning=None))
         self._samples = np.array(scenario.devices.samples, dtype=np.float64)
 
     def propose(self, now: Situation) -> Proposal | None:
