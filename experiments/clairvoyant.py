@@ -117,7 +117,7 @@ class Clairvoyant:
         here = start
         while math.isinf(self.solve(here)[0]) and max(here) > 1:
             here = (here[0] * 4 // 5, here[1] * 4 // 5)
-        value, step = self.solve(here)[0], max(here) // 6
+        value, step = self.solve(here)[0], max(max(here) // 12, 1)
         while step >= 1:
             better = False
             for a, b in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, -1), (-1, 1)):

@@ -291,6 +291,31 @@ def test_rules_that_can_t_be_are_refused_in_one_line(words: tuple[str, str], lin
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("access", ["fdma", "tdma"])
+def test_the_forecast_is_the_mean_of_its_scenes_rounds(access: str) -> None:
+    radio = {"access": access, "broadcast_bandwidth_hz": 2e7}
+    one, plan = samples.within(samples.scenario(samples.EVERYTHING, radio=radio), 4, 10)
+    steered = samples.steering(one, plan, ROUNDS)
+    outlook, now = steered.outlook, steered.standing
+    slow = now.slowness(outlook)
+    found = outlook.first.expect(outlook.fleet, now.batch, 0.7, now.longest_s, slow, now.ratio)
+    seconds, joules = [], []
+    for scene in outlook.first.scenes:
+        met = Conditions(
+            round=0,
+            time_s=0.0,
+            gain=scene.gain,
+            available=scene.who,
+            clock_limit_hz=scene.clock_limit_hz,
+            compute_factor=np.ones(10),
+        )
+        move = best_move(outlook.fleet, met, scene.who, now.batch, 0.7, longest_s=now.longest_s, slowness=slow)
+        seconds.append(move.most_s)
+        joules.append(move.most_j)
+    assert found.time_s == pytest.approx(np.mean(seconds), rel=1e-12)
+    assert found.energy_j == pytest.approx(np.mean(joules), rel=1e-12)
+
+
 def test_shares_left_out_for_bad_channels_are_made_up_for() -> None:
     one, plan = samples.within(samples.scenario(samples.RAYLEIGH), 0, 400, spare=100.0)
     rules, total = dataclasses.replace(ROUNDS, outage=0.2), np.zeros(10)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pretune.control.columns import Conditions, Fleetwide
-from pretune.control.kernel import best_span, least_span_of, new_found
+from pretune.control.scenes import Scenes, mean_round
 from pretune.physics.types import Bools, Floats, Ints
 
 FORESEEN = 32
@@ -46,15 +46,18 @@ class Forecast:
 
     def __init__(self, scenes: list[Scene], at: int = 0) -> None:
         self.scenes, self.at = scenes, at
+        self._kept: Scenes | None = None
 
     def met(self, scene: Scene) -> None:
         """One more round."""
         if scene.who.any():
-            self.scenes[self.at] = scene
+            self.scenes[self.at], self._kept = scene, None
             self.at = (self.at + 1) % len(self.scenes)
 
     def without(self, lost: Bools) -> Forecast:
         """The same without the devices `lost`; scenes in which nobody is left are dropped."""
+        if not lost.any():
+            return self
         kept = [Scene(who=s.who & ~lost, gain=s.gain, clock_limit_hz=s.clock_limit_hz) for s in self.scenes]
         return Forecast([s for s in kept if s.who.any()])
 
@@ -63,13 +66,13 @@ class Forecast:
 
         The first is what an upload of a given length costs on average. Shapes (K,), (K,), seconds.
         """
-        who = np.array([s.who for s in self.scenes])
+        scenes = self._stacked(fleet)
+        who = scenes.who
         count = np.maximum(who.sum(axis=0), 1)
-        noise = np.array([np.where(s.who, fleet.noise_w(np.where(s.who, s.gain, 1.0)), 0.0) for s in self.scenes])
-        clock = np.array([np.where(s.who, s.clock_limit_hz, 0.0) for s in self.scenes])
+        noise, clock = np.where(who, scenes.noise, 0.0), np.where(who, scenes.clock, 0.0)
         seen = who.any(axis=0)
         rough = fleet.noise_w(np.maximum(np.mean([s.gain for s in self.scenes], axis=0), 1e-300))
-        down = float(np.mean([fleet.broadcast_s(s.gain[s.who]) for s in self.scenes]))
+        down = float(scenes.broadcast_s.mean())
         return (
             np.where(seen, noise.sum(axis=0) / count, rough),
             np.where(seen, clock.sum(axis=0) / count, fleet.clock_max),
@@ -80,24 +83,27 @@ class Forecast:
         self, fleet: Fleetwide, batch: Ints | Floats, worth_w: float, longest_s: float, slowness: Floats, ratio: Floats
     ) -> Expected:
         """The mean round at a price of time, its clocks and powers the best in each scene."""
-        time, energy, down = 0.0, 0.0, 0.0
-        floats = np.asarray(batch, dtype=np.float64)
-        for scene in self.scenes:
-            who = scene.who
-            sheet = fleet.sheet(who, scene.gain, scene.clock_limit_hz, slowness, floats, ratio=ratio)
-            found = new_found(int(who.sum()))
-            longest = max(longest_s, float(least_span_of(sheet, fleet.tdma)))
-            span = float(best_span(sheet, worth_w, longest, fleet.tdma, found))
-            upload = sheet.span / found.exponent
-            compute = sheet.cycles * sheet.low / found.clock
-            joules = (sheet.capacitance * found.clock**3 + sheet.static) * compute
-            joules += (sheet.noise * np.expm1(found.exponent) + sheet.circuit) * upload
-            down_s = fleet.broadcast_s(scene.gain[who])
-            time += down_s + span + (float(upload.sum()) if fleet.tdma else 0.0)
-            energy += fleet.server_power_w * down_s + float(joules.sum())
-            down += down_s
-        count = len(self.scenes)
-        return Expected(time_s=time / count, energy_j=energy / count, broadcast_s=down / count)
+        scenes = self._stacked(fleet)
+        everyone = np.ones(len(fleet), dtype=np.bool_)
+        ones, floats = np.ones(len(fleet)), np.asarray(batch, dtype=np.float64)
+        every = fleet.sheet(everyone, ones, fleet.clock_max, slowness, floats, ratio=ratio)
+        time_s, energy_j = mean_round(every, fleet.power_max, scenes, worth_w, longest_s, fleet.tdma)
+        down = float(scenes.broadcast_s.mean())
+        return Expected(time_s=time_s, energy_j=energy_j + fleet.server_power_w * down, broadcast_s=down)
+
+    def _stacked(self, fleet: Fleetwide) -> Scenes:
+        """The scenes as the kernel takes them."""
+        if self._kept is None:
+            who = np.array([s.who for s in self.scenes])
+            gain = np.where(who, np.array([s.gain for s in self.scenes]), 1.0)
+            limit = np.where(who, np.array([s.clock_limit_hz for s in self.scenes]), 1.0)
+            self._kept = Scenes(
+                who=who,
+                noise=fleet.noise_w(gain),
+                clock=np.minimum(limit, fleet.clock_max),
+                broadcast_s=np.array([fleet.broadcast_s(s.gain[s.who]) for s in self.scenes]),
+            )
+        return self._kept
 
     def balance(
         self,

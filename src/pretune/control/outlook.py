@@ -22,7 +22,7 @@ from pretune.reality import Conditions, Reality
 from pretune.scenario import Scenario
 from pretune.uncertainty import equivalent, planned_under
 
-DRAWS = 400
+DRAWS = 300
 """Conditions drawn to find out how likely devices are to take part."""
 LOST_TIMES = 7.0
 """A device is lost when it has been away for so many times as long as it usually is (chance: e^-7)..."""
