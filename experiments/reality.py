@@ -4,8 +4,8 @@
 
 `compare` writes results/reality.csv: the criterion of the rounds done and, of a model really trained, test loss and
 accuracy, for every policy and every seed of the fading. `savings` writes results/reality_savings.csv: what clocks and
-powers chosen round by round save of both budgets for the same rounds and batches. `table` makes docs/reality_table.md
-of both. In all of them every device is left out in the tenth of the rounds in which its channel is worst.
+powers chosen round by round save of both budgets for the same rounds and batches. `table` writes both into
+docs/reality.md. In all of them every device is left out in the tenth of the rounds in which its channel is worst.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ POLICIES: dict[str, tuple[str, Rules]] = {
 }
 CLAIRVOYANT = "clairvoyant"
 DRAWS = 10_000
+BEGIN = "<!-- written by experiments/reality.py --part table: do not edit -->"
+END = "<!-- end of what is written -->"
 
 
 class Setting:
@@ -306,7 +308,7 @@ def closed(static: Sequence[float], policy: Sequence[float], best: Sequence[floa
 
 
 def table() -> None:
-    """docs/reality_table.md from the results."""
+    """The tables of docs/reality.md, from the results."""
     rows = read_rows(RESULTS / "reality.csv")
     names = list(dict.fromkeys(row["policy"] for row in rows))
     columns = {
@@ -318,7 +320,6 @@ def table() -> None:
     }
     seeds = len(columns["static"]["criterion"])
     lines = [
-        "<!-- written by `python experiments/reality.py --part table`; do not edit -->",
         f"Means over {seeds} seeds of Rayleigh fading, with 95 % intervals (Student's t).",
         "",
         "| policy | rounds | criterion | test loss | test accuracy, % |",
@@ -359,7 +360,10 @@ def table() -> None:
             lines += ["", f"{word} {middle:.1f} ± {half:.1f} % less {key} than the plan's fixed clocks and powers."]
         same = sum(int(row["same_criterion"]) for row in found)
         lines += ["", f"({same} of {len(found)} seeds: the same number of rounds done, the same criterion.)"]
-    (HERE.parent / "docs" / "reality_table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    page = HERE.parent / "docs" / "reality.md"
+    text = page.read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN, 1)
+    page.write_text(head + BEGIN + "\n\n" + "\n".join(lines) + "\n\n" + END + rest.split(END, 1)[1], encoding="utf-8")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

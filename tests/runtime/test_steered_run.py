@@ -16,6 +16,7 @@ from steered import carry_out, small
 from pretune.errors import InputError
 from pretune.ledger import Stage, load_ledger
 from pretune.lines import REPLANS, ROUNDS, load_lines
+from pretune.report import render
 from pretune.runtime.checkpoint import checkpoint_files
 from pretune.runtime.evaluate import evaluate
 from pretune.runtime.run import run
@@ -126,3 +127,13 @@ def test_another_way_of_steering_is_another_run(tmp_path):
     carry_out(tmp_path / "a")
     with pytest.raises(InputError, match="replan"):
         carry_out(tmp_path / "a", replan="auto")
+
+
+def test_the_report_tells_of_every_new_plan(tmp_path):
+    carry_out(tmp_path / "a")
+    html = render(tmp_path / "a")
+    assert "Under changing conditions" in html
+    assert html.count("every round") >= len(load_lines(tmp_path / "a" / REPLANS)) - 2
+    (tmp_path / "a" / REPLANS).write_text("{\n")
+    with pytest.raises(InputError, match=r"replans\.jsonl: line 1 is damaged"):
+        render(tmp_path / "a")
