@@ -3,8 +3,9 @@
 Every run has scenario, budgets, variation, way of steering and faults of its own, all drawn from its number: devices
 that vanish for good, clocks that lie, channels that go dark, everybody gone, a trace that ends, one device's battery
 nearly empty. With ``--trained N`` N more of them train a model too, each interrupted once in mid-run and resumed.
+Runs that are in the results already are not done again, unless ``--fresh`` is given.
 
-    python experiments/never_overspend.py [--runs 1000] [--trained 40]
+    python experiments/never_overspend.py [--runs 1000] [--trained 40] [--fresh]
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, Ticker, write_rows
+from common import RESULTS, Ticker, read_rows, write_rows
 
 from pretune.control.rules import Control, Replan, Rules, Stop
 from pretune.control.simulate import simulate, steer
@@ -275,24 +276,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--trained", type=int, default=40)
+    parser.add_argument("--fresh", action="store_true")
     wanted = parser.parse_args()
     warnings.simplefilter("error", RuntimeWarning)
-    ticker, rows = Ticker("runs", wanted.runs + wanted.trained), []
-    for number in range(wanted.runs):
-        rows.append({"kind": "simulated", **simulated(number)})
+    target = RESULTS / "never_overspend.csv"
+    rows: list[dict[str, Any]] = [] if wanted.fresh or not target.is_file() else list(read_rows(target))
+    known = {(row["kind"], int(row["run"])) for row in rows}
+    todo = [("simulated", number) for number in range(wanted.runs)]
+    todo += [("trained", 10_000 + number) for number in range(wanted.trained)]
+    todo = [one for one in todo if one not in known]
+    ticker = Ticker("runs", len(todo))
+    for count, (kind, number) in enumerate(todo, start=1):
+        rows.append({"kind": kind, **(simulated if kind == "simulated" else trained)(number)})
         ticker(1)
-    for number in range(wanted.trained):
-        rows.append({"kind": "trained", **trained(10_000 + number)})
-        ticker(1)
-    write_rows(RESULTS / "never_overspend.csv", rows)
+        if count % 25 == 0 or count == len(todo):
+            write_rows(target, rows)
     ends = collections.Counter((row["kind"], row["ended"]) for row in rows)
     print(", ".join(f"{kind} {ended}: {count}" for (kind, ended), count in sorted(ends.items())))
-    print(f"overspent: {sum(row['overspent'] for row in rows)} of {len(rows)}")
-    lost = sum(row.get("lost", 0) for row in rows)
-    print(f"models lost: {lost} of {wanted.trained} trained")
-    most = max(row.get("energy_share", 0.0) for row in rows), max(row.get("delay_share", 0.0) for row in rows)
+    print(f"overspent: {sum(int(row['overspent']) for row in rows)} of {len(rows)}")
+    trained_rows = [row for row in rows if row["kind"] == "trained"]
+    lost = sum(int(row.get("lost") or 0) for row in trained_rows)
+    print(f"models lost: {lost} of {len(trained_rows)} trained")
+    most = [max(float(row.get(key) or 0.0) for row in rows) for key in ("energy_share", "delay_share")]
     print(f"largest share of the energy spent: {most[0]:.12f}, of the delay: {most[1]:.12f}")
-    sys.exit(int(any(row["overspent"] for row in rows) or lost > 0))
+    sys.exit(int(any(int(row["overspent"]) for row in rows) or lost > 0))
 
 
 __all__ = ["Stop", "main"]

@@ -1,6 +1,6 @@
 """Plans under fading: static, robust, controlled, planned anew, and clairvoyant, at equal budgets.
 
-    python experiments/reality.py [--seeds 20] [--part compare|savings|table]
+    python experiments/reality.py [--seeds 20] [--part compare|savings|table] [--no-training]
 
 `compare` writes results/reality.csv: the criterion of the rounds done and, of a model really trained, test loss and
 accuracy, for every policy and every seed of the fading. `savings` writes results/reality_savings.csv: what clocks and
@@ -226,41 +226,41 @@ class Learner:
         return score.loss, float(score.accuracy or 0.0)
 
 
-def compare(seeds: int) -> None:
-    """The table's rows: first the criterion for all seeds, then the training."""
+def compare(seeds: int, *, train: bool) -> None:
+    """The table's rows; seeds that are in the results already are not done again."""
     torch.set_num_threads(1)
     setting = Setting()
     learner = Learner(setting.scenarios["mean"])
-    rows: list[dict[str, Any]] = []
-    done: list[tuple[dict[str, Any], Ran]] = []
-    ticker = Ticker("seeds", 2 * seeds)
-    for seed in range(seeds):
+    target = RESULTS / "reality.csv"
+    rows: list[dict[str, Any]] = list(read_rows(target)) if target.is_file() else []
+    key = "test_loss" if train else "criterion"
+    whole = {seed: sum(int(row["seed"]) == seed and row[key] != "nan" for row in rows) for seed in range(seeds)}
+    todo = [seed for seed in range(seeds) if whole[seed] <= len(POLICIES)]
+    ticker = Ticker("seeds", len(todo))
+    for seed in todo:
         runs = {policy: carried_out(setting, policy, seed) for policy in POLICIES}
         last = runs["re-planning"]
         runs[CLAIRVOYANT] = foreseen(setting, seed, (len(last.pretrain), len(last.rounds)))
+        rows = [row for row in rows if int(row["seed"]) != seed]
+        learner.pretrained.clear()
         for policy, ran in runs.items():
-            row = {
-                "policy": policy,
-                "seed": seed,
-                "criterion": ran.value,
-                "test_loss": math.nan,
-                "test_accuracy": math.nan,
-                "pretrain": len(ran.pretrain),
-                "finetune": len(ran.rounds),
-                "energy_j": ran.energy_j,
-                "delay_s": ran.delay_s,
-                "stop": ran.stop[:70],
-            }
-            rows.append(row)
-            done.append((row, ran))
-        write_rows(RESULTS / "reality.csv", rows)
+            loss, accuracy = learner.learnt(ran, seed) if train else (math.nan, math.nan)
+            rows.append(
+                {
+                    "policy": policy,
+                    "seed": seed,
+                    "criterion": ran.value,
+                    "test_loss": loss,
+                    "test_accuracy": accuracy,
+                    "pretrain": len(ran.pretrain),
+                    "finetune": len(ran.rounds),
+                    "energy_j": ran.energy_j,
+                    "delay_s": ran.delay_s,
+                    "stop": ran.stop[:70],
+                }
+            )
+        write_rows(target, rows)
         ticker(1)
-    for row, ran in done:
-        row["test_loss"], row["test_accuracy"] = learner.learnt(ran, row["seed"])
-        if row["policy"] == CLAIRVOYANT:
-            learner.pretrained.clear()
-            write_rows(RESULTS / "reality.csv", rows)
-            ticker(1)
 
 
 def savings(seeds: int) -> None:
@@ -328,6 +328,8 @@ def table() -> None:
 
     def cell(name: str, key: str, scale: float = 1.0, digits: int = 4) -> str:
         middle, half = mean_and_half([scale * value for value in columns[name][key]])
+        if math.isnan(middle):
+            return "not measured"
         return f"{middle:.{digits}f} ± {half:.{digits}f}"
 
     for name in names:
@@ -348,6 +350,9 @@ def table() -> None:
         cells = []
         for key in ("criterion", "test_loss", "test_accuracy"):
             share, low, high = closed(columns["static"][key], columns[name][key], columns[CLAIRVOYANT][key])
+            if math.isnan(share):
+                cells.append("not measured")
+                continue
             cells.append(f"{share:.1%} ({low:.1%} to {high:.1%})")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     saved = RESULTS / "reality_savings.csv"
@@ -371,9 +376,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--part", choices=["compare", "savings", "table"])
+    parser.add_argument("--no-training", action="store_true", help="the criterion alone, which is quick")
     wanted = parser.parse_args()
     parts: dict[str, Callable[[], None]] = {
-        "compare": lambda: compare(wanted.seeds),
+        "compare": lambda: compare(wanted.seeds, train=not wanted.no_training),
         "savings": lambda: savings(wanted.seeds),
         "table": table,
     }
