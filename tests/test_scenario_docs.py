@@ -7,8 +7,9 @@ import pytest
 
 from pretune.device import Device
 from pretune.loader import read_tree
+from pretune.planning import Planning
 from pretune.scenario import Budget, Convergence, Radio, Server, Workload, load_scenario, scenario_from_dict
-from pretune.schema_docs import main, render
+from pretune.schema_docs import VARYING, main, render
 from scenario_samples import DEVICE, SMALL, small, write_json
 
 PAGE = Path(__file__).parent.parent / "docs" / "scenario.md"
@@ -24,7 +25,7 @@ def test_the_page_is_written_where_it_is_told(tmp_path: Path, capsys: pytest.Cap
     assert (tmp_path / "page.md").read_text(encoding="utf-8") == capsys.readouterr().out == render()
 
 
-@pytest.mark.parametrize("model", [Workload, Server, Radio, Budget, Convergence, Device])
+@pytest.mark.parametrize("model", [Workload, Server, Radio, Budget, Convergence, Device, *VARYING.values(), Planning])
 def test_every_field_is_described(model: type) -> None:
     for key, field in model.model_fields.items():
         assert field.description.endswith("."), key
@@ -32,7 +33,8 @@ def test_every_field_is_described(model: type) -> None:
 
 
 def test_the_examples_of_the_page_load(tmp_path: Path) -> None:
-    whole, band, fleet, mapped, folder, drawn = re.findall(r"```yaml\n(.*?)```", render(), re.DOTALL)
+    examples = re.findall(r"```yaml\n(.*?)```", render(), re.DOTALL)
+    whole, band, fleet, mapped, folder, drawn, varying, trace, planning = examples
     path = tmp_path / "example.yaml"
     path.write_text(whole)
     assert len(load_scenario(path).devices) == 2
@@ -56,6 +58,14 @@ def test_the_examples_of_the_page_load(tmp_path: Path) -> None:
     (tmp_path / "profiles").mkdir()
     write_json(tmp_path / "profiles" / "cam-1.json", {"pretune_profile": 1, "device": DEVICE})
     assert scenario_from_dict({**SMALL, **read_tree(path)}, tmp_path).devices.names == ("cam-1",)
+    path.write_text(varying)
+    assert scenario_from_dict({**SMALL, **read_tree(path)}).variation.overrides["cam-1"].fading is None
+    path.write_text(planning)
+    with_both = {**SMALL, **read_tree(path), "variation": {"fading": {"kind": "rayleigh"}}}
+    assert scenario_from_dict(with_both).planning.share == 0.05
+    path.write_text(trace)
+    (tmp_path / "gains.csv").write_text("device,time,gain\ncam-2,0,1e-11\ncam-2,600,0\n")
+    assert scenario_from_dict({**SMALL, **read_tree(path)}, tmp_path).variation.trace.names == ("cam-2",)
 
 
 def test_the_examples_in_the_tables_are_valid() -> None:

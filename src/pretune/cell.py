@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PlainValidator, model_validator
 
 from pretune import channel
@@ -136,20 +137,26 @@ class Cell(Part):
         """
         distance_m = channel.drop_in_annulus(rng, count, self.nearest_m, self.radius_m)
         street = _STREETS.get(self.model)
-        sigma_db: Floats
-        if street is None:
-            loss_db, sigma_db = channel.log_distance_loss(distance_m), np.full(count, channel.LOG_DISTANCE_SHADOWING_DB)
-        else:
-            carrier_hz = self.carrier_hz or math.nan  # the validator saw to it that there is one
-            geometry = {"carrier_hz": carrier_hz, "base_height_m": self.base_m, "device_height_m": self.device_m}
+        sigma_db: Floats = np.full(count, channel.LOG_DISTANCE_SHADOWING_DB)
+        clear = np.zeros(count, dtype=np.bool_)
+        if street is not None:
             clear = channel.draw_los(rng, street, distance_m)
             if self.line_of_sight in (Sight.ALWAYS, Sight.NEVER):
                 clear = np.full(count, self.line_of_sight is Sight.ALWAYS)
-            los_db = channel.los_loss(street, distance_m, **geometry)
-            loss_db = np.where(clear, los_db, channel.nlos_loss(street, distance_m, **geometry))
             sigma_db = np.where(clear, street.los_shadowing_db, street.nlos_shadowing_db)
+        loss_db = self.loss_db(distance_m, clear)
         if self.shadowing_db is not None:
             sigma_db = np.full(count, self.shadowing_db)
         if self.shadowing:
             loss_db = loss_db + sigma_db * rng.standard_normal(count)
         return channel.gain_of(loss_db)
+
+    def loss_db(self, distance_m: Floats, clear: NDArray[np.bool_]) -> Floats:
+        """Path loss in dB, without shadowing, at horizontal distances of shape (K,); line of sight where `clear`."""
+        street = _STREETS.get(self.model)
+        if street is None:
+            return channel.log_distance_loss(distance_m)
+        carrier_hz = self.carrier_hz or math.nan  # the validator saw to it that there is one
+        geometry = {"carrier_hz": carrier_hz, "base_height_m": self.base_m, "device_height_m": self.device_m}
+        los_db = channel.los_loss(street, distance_m, **geometry)
+        return np.where(clear, los_db, channel.nlos_loss(street, distance_m, **geometry))

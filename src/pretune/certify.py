@@ -23,6 +23,8 @@ from pretune.private_claim import wrong_with
 from pretune.proof import proves, stage_shortage
 from pretune.scenario import Access, Scenario
 from pretune.stages import labelled
+from pretune.uncertainty import counted
+from pretune.uncertainty.claim import wrong_with as wrong_under
 
 SAME = 1e-9
 """Relative difference up to which a recomputed figure counts as the same."""
@@ -199,8 +201,10 @@ def check(plan: Plan, scenario: Scenario) -> Checked:
     claims = _Claims()
     claims.equal("criterion", plan.criterion, scenario.convergence.criterion.value)
     # a scenario that spells a default out is the same scenario: the plan may tell more of them, not fewer
-    for line in scenario.defaults:
-        claims.holds(line in plan.defaults, f"plan.defaults: does not tell that {line}")
+    claims.problems += [f"plan.defaults: does not tell that {x}" for x in scenario.defaults if x not in plan.defaults]
+    claims.problems += wrong_under(plan.under, scenario, plan.finetune, plan.energy_j)
+    claims.close()
+    scenario = counted(scenario, plan.under)
     if not plan.status.has_plan:
         _check_infeasible(claims, plan, scenario.settled(scenario.convergence.choices[0]))
         claims.close()
@@ -210,9 +214,9 @@ def check(plan: Plan, scenario: Scenario) -> Checked:
     pretrain, finetune = plan.pretrain, plan.finetune
     if pretrain is None or finetune is None:
         raise CheckFailed("the plan has no decisions, its status says it has")
-    choices = scenario.convergence.choices
-    named = finetune.local_steps in choices if choices != (1,) else finetune.local_steps is None
-    should = f"one of {', '.join(map(str, choices))}" if choices != (1,) else "nothing: the scenario asks for one"
+    choices, one = scenario.convergence.choices, scenario.convergence.choices == (1,)
+    named = finetune.local_steps is None if one else finetune.local_steps in choices
+    should = "nothing: the scenario asks for one" if one else f"one of {', '.join(map(str, choices))}"
     claims.holds(named, f"plan.finetune.local_steps: holds {finetune.local_steps}, should hold {should}")
     claims.close()
     settled = scenario.settled(finetune.local_steps)

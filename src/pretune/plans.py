@@ -103,6 +103,8 @@ class Plan:
     constraints: tuple[Constraint, ...] = ()
     infeasibility: Infeasibility | None = None
     privacy: Mapping[str, float] | None = None
+    under: Mapping[str, Any] | None = None
+    """What it was planned under, where that is not the scenario's own figures (`pretune.uncertainty.claim`)."""
     certificate: Mapping[str, Any] | None = None
     defaults: tuple[str, ...] = ()
     message: str = ""
@@ -123,6 +125,8 @@ class Plan:
             "scenario_sha256": self.scenario_sha256,
             "message": self.message,
         }
+        if self.under is not None:
+            head["under"] = dict(self.under)
         if self.infeasibility is not None:
             head["infeasibility"] = {
                 "clash": list(self.infeasibility.clash),
@@ -226,6 +230,7 @@ def plan_from_dict(tree: object) -> Plan:
         "message": reader.take("message", str, ""),
         "defaults": tuple(str(item) for item in reader.take("defaults", list, [])),
         "certificate": reader.take("certificate", dict, None),
+        "under": reader.take("under", dict, None),
     }
     if not status.has_plan:
         clash = reader.take("infeasibility", dict, None)

@@ -24,11 +24,13 @@ from pretune.fleet import Fleet, fleet_from_rows
 from pretune.measured import Measurements, figure_text, section_of
 from pretune.parts import Part, problems_of
 from pretune.physics.types import Floats
+from pretune.planning import Planning, Under
 from pretune.privacy import Privacy
 from pretune.problems import Problems, refused, shown
 from pretune.robust import worst_case
 from pretune.system import Access, Budget, Radio, Server, Shares, Workload
 from pretune.trees import plain_tree
+from pretune.variation import Variation
 
 __all__ = [
     "Access",
@@ -125,6 +127,12 @@ class Scenario(Part):
     privacy: Privacy | None = Field(
         default=None, description="User-level differential privacy of the fine-tuning; null for none."
     )
+    variation: Variation | None = Field(
+        default=None, description="How channels and devices vary over a run; null for not at all."
+    )
+    planning: Planning | None = Field(
+        default=None, description="Under what a plan is to hold; null for the scenario's own figures."
+    )
     task: Annotated[dict[str, Any] | None, PlainValidator(_read_task)] = Field(
         default=None, description="Model and data, needed only to run, calibrate or profile."
     )
@@ -145,6 +153,10 @@ class Scenario(Part):
             problems.refuse()
         if self.privacy is not None:
             self._agree_on_privacy()
+        if self.variation is not None:
+            self.variation.wrong_for(self.devices.names, self.budget.delay_s).refuse()
+        if self.planning is not None:
+            self._agree_on_planning(self.planning)
         variance = self.convergence.finetune_variance
         if isinstance(variance, tuple) and len(variance) != len(self.devices):
             problems = Problems()
@@ -167,6 +179,22 @@ class Scenario(Part):
         if self.convergence.robust:
             worst_case(self.convergence, self.measured)
         return self
+
+    def _agree_on_planning(self, planning: Planning) -> None:
+        """Refuse promises about what is not there, or not covered."""
+        problems = Problems()
+        if planning.under in (Under.ERGODIC, Under.OUTAGE) and self.variation is None:
+            problems.holds("planning.under", planning.under.value, "mean or worst_case: the scenario has no variation")
+        if planning.constants_interval and self.convergence.criterion is Criterion.CALIBRATED:
+            should = "nothing: criterion calibrated has a law, and no constants"
+            problems.holds("planning.constants_interval", planning.constants_interval, should)
+        if planning.confidence is not None:
+            if self.variation is not None and self.variation.trace is not None:
+                problems.holds("planning.confidence", planning.confidence, "null: a trace is not random")
+            if np.isfinite(self.devices.battery_j).any():
+                should = "null where devices have batteries: theirs are kept in the mean"
+                problems.holds("planning.confidence", planning.confidence, should)
+        problems.refuse()
 
     def _agree_on_privacy(self) -> None:
         """Refuse what is not worked out together with private noise."""
@@ -232,8 +260,9 @@ class Scenario(Part):
         tree = {**self._head(), "devices": self.devices.digest}
         if not self.convergence.robust:
             del tree["measured"]  # where a value comes from changes no plan
-        if self.privacy is None:
-            del tree["privacy"]
+        for key in ("privacy", "variation", "planning"):
+            if getattr(self, key) is None:
+                del tree[key]  # as if there were no such key, as below
         if self.schedule == 1:
             del tree["schedule"]  # as if there were no such key: what was planned before there was one stays valid
         return hashlib.sha256(json.dumps(tree, sort_keys=True, allow_nan=False).encode()).hexdigest()
@@ -241,13 +270,16 @@ class Scenario(Part):
     def to_dict(self) -> dict[str, Any]:
         """The resolved scenario as a tree of plain values, SI, every key spelled out; it reads back as the same."""
         tree = self._head()
-        absent = [key for key in ("privacy", "measured") if getattr(self, key) is None]
+        absent = [key for key in ("privacy", "measured", "variation", "planning") if getattr(self, key) is None]
         keys = [key for key in Scenario.model_fields if key not in absent]
         return {key: self.devices.to_rows() if key == "devices" else tree[key] for key in keys}
 
     def _head(self) -> dict[str, Any]:
         # Python mode leaves the task as it is; JSON mode would stumble over texts that are no UTF-8.
-        tree = self.model_dump(exclude={"devices": True, "convergence": {"law"}})
+        tree = self.model_dump(exclude={"devices": True, "convergence": {"law"}, "variation": True, "planning": True})
+        for key in ("variation", "planning"):
+            part: Variation | Planning | None = getattr(self, key)
+            tree[key] = None if part is None else part.to_dict()
         tree["radio"] = {key: value for key, value in tree["radio"].items() if not self._bandless(key)}
         tree["radio"]["access"] = self.radio.access.value
         if "bandwidth_shares" in tree["radio"]:

@@ -17,10 +17,12 @@ from pretune.device import Device
 from pretune.fields import Quantity, mark_of
 from pretune.law import COMMON, FAMILIES
 from pretune.measured import Measurement, Measurements
+from pretune.planning import Planning
 from pretune.population import Population
 from pretune.privacy import Privacy
 from pretune.problems import concise
 from pretune.system import Budget, Radio, Server, Workload
+from pretune.variation import Availability, Fading, Jitter, Mobility, Shadowing, Throttling, Variation
 
 DERIVED = {
     (Workload, "download_bits"): "`upload_bits`",
@@ -28,6 +30,7 @@ DERIVED = {
     (Device, "name"): "`device-<i>`",
     (Device, "bandwidth_hz"): "required, unless the band is shared",
     (Device, "weight"): "`samples / sum(samples)`",
+    (Variation, "devices"): "none",
     (Cell, "min_distance_m"): "10 for `umi`, else 35",
     (Cell, "base_height_m"): "10 for `umi`, 25 for `uma`",
     (Cell, "device_height_m"): "1.5",
@@ -35,6 +38,15 @@ DERIVED = {
     (Cell, "shadowing_db"): "`umi` 4 or 7.82, `uma` 4 or 6 (with or without line of sight), `log_distance` 8",
 }
 """Defaults that are worked out from something else."""
+
+VARYING: dict[str, type[BaseModel]] = {
+    "fading": Fading,
+    "shadowing": Shadowing,
+    "mobility": Mobility,
+    "availability": Availability,
+    "throttling": Throttling,
+    "jitter": Jitter,
+}
 
 HEAD = """\
 # The scenario file
@@ -77,6 +89,8 @@ convergence: {criterion: trajectory, smoothness: 10, initial_gap: 2.3, shift: 0.
 | `workload`, `server`, `radio`, `budget`, `convergence` | required | Mappings, below. |
 | `devices` | required | A list of mappings, a fleet file, a folder of profiles, or a drawn population, below. |
 | `privacy` | null | User-level differential privacy of the fine-tuning, below. |
+| `variation` | null | How channels and devices vary over a run, below. |
+| `planning` | null | Under what a plan is to hold, below. |
 | `schedule` | 1 | Segments of each stage, 1 to 32; batch, clock and power are constant within a segment, below. |
 | `task` | null | Model and data: a mapping that is kept as it is, needed only to run, calibrate or profile. |
 | `measured` | null | Where the constants come from: what `pretune calibrate` measured. For information, below. |
@@ -182,6 +196,50 @@ fine-tuning rounds for it ([the mathematics](mathematics.md#privacy);
 Not with criterion `calibrated` or a schedule.
 """
 
+VARIATION = """\
+```yaml
+variation:
+  seed: 0
+  fading: {kind: rician, k_factor: 6 dB, correlation: gauss_markov, coherence_s: 3 s}
+  shadowing: {std_db: 6, correlation_s: 60 s}
+  mobility: {waypoints_m: [[60, 0], [60, 80], [200, 80]], speed_m_per_s: 5 km/h,
+             cell: {model: umi, carrier_hz: 3.5 GHz, radius_m: 500, line_of_sight: never}}
+  availability: {mean_up_s: 10 min, mean_down_s: 30 s}
+  throttling: {resistance_k_per_w: 20 K/W, time_constant_s: 2 min, from_k: 35, to_k: 55}
+  jitter: {kind: lognormal, sigma: 0.2}
+  devices:
+    cam-1: {fading: null, jitter: {kind: uniform, least: 0.9, most: 1.5}}
+```
+
+What a run meets, round by round. Everything is drawn from the seed, and what is random in a round depends on the seed
+and the round's number alone. Fading and shadowing multiply the device's `gain` and have mean one, so that `gain` stays
+the mean. Which law each process follows, and what a plan can promise under it, is in [uncertainty](uncertainty.md).
+"""
+
+TRACE = """\
+### A trace of measured gains
+
+```yaml
+variation:
+  trace: {file: gains.csv, repeat: false}
+```
+
+A CSV file with the columns `device`, `time` and `gain`, in any order. A device's times rise from 0; a gain holds from
+its time until the next, and the last time is the end. A gain may be zero: then there is no channel. For a device with
+a trace the trace is its gain, and nothing is drawn on top of it. A trace must last as long as `budget.delay_s`; with
+`repeat: true` it begins anew at its end. Instead of a file the scenario can hold the rows:
+`trace: {gains: {cam-1: [[0, 1e-11], [10, 3e-11]]}}`.
+"""
+
+PLANNING = """\
+```yaml
+planning: {under: outage, outage: 0.05, per: device}
+```
+
+What each mode promises, and why, is in [uncertainty](uncertainty.md). `ergodic` and `outage` need a `variation`. With a
+`confidence` a scenario can have neither batteries nor a trace.
+"""
+
 MEASURED = """\
 ## `measured`
 
@@ -217,6 +275,10 @@ def render() -> str:
     sections += [_law()]
     sections += [MEASURED + "\n" + _table(Measurement), MEASURED_KEYS + "\n" + _table(Measurements), SCHEDULE]
     sections += [_section("##", "privacy", Privacy) + "\n" + PRIVACY]
+    sections += [_section("##", "variation", Variation) + "\n" + VARIATION]
+    sections += [_section("###", f"variation.{key}", model) for key, model in VARYING.items()]
+    sections += [TRACE]
+    sections += [_section("##", "planning", Planning) + "\n" + PLANNING]
     return "\n".join(sections)
 
 

@@ -105,4 +105,5 @@ def subscenario(scenario: Scenario, mask: Mask) -> Scenario:
     if isinstance(given, tuple):
         convergence = convergence.model_copy(update={"finetune_variance": tuple(np.asarray(given)[mask].tolist())})
     devices = Fleet(**columns, given_names=names, defaults=fleet.defaults)
-    return scenario.replace(devices=devices, convergence=convergence)
+    variation = None if scenario.variation is None else scenario.variation.only(names)
+    return scenario.replace(devices=devices, convergence=convergence, variation=variation)

@@ -157,6 +157,30 @@ def run(
     device: Annotated[
         str, typer.Option("--device", metavar="DEVICE", help="What pre-training computes on: cpu or cuda.")
     ] = "cpu",
+    control: Annotated[
+        str,
+        typer.Option(
+            "--control",
+            metavar="HOW",
+            help="none: the plan's clocks and powers; rounds: the best ones for what each round meets.",
+        ),
+    ] = "none",
+    replan: Annotated[
+        str,
+        typer.Option(
+            "--replan",
+            metavar="WHEN",
+            help="Plan anew for what is left: off, auto (with a reason) or every (round); needs --control rounds.",
+        ),
+    ] = "off",
+    outage: Annotated[
+        float,
+        typer.Option(
+            "--outage",
+            metavar="SHARE",
+            help="Share of rounds, up to 0.5, in which a device is left out because its channel is too bad.",
+        ),
+    ] = 0.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in DIR.")] = False,
     track: Annotated[
         str | None,
@@ -189,6 +213,9 @@ def run(
             aggregation=aggregation,
             processes=processes,
             device=device,
+            control=control,
+            replan=replan,
+            outage=outage,
             resume=resume,
             as_json=as_json,
             quiet=quiet,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pretune.cli.guard import Interrupted, complain
 from pretune.cli.planning import check_options, make_plan, plan_exit_code
+from pretune.control.rules import rules_of
 from pretune.errors import InputError, MissingExtra, PretuneError, RunFailed
 from pretune.plans import Plan, load_plan
 from pretune.scenario import Scenario, load_scenario
@@ -38,6 +39,9 @@ class Request:
     aggregation: str
     processes: int
     device: str
+    control: str
+    replan: str
+    outage: float
     resume: bool
     as_json: bool
     quiet: bool
@@ -53,6 +57,9 @@ def run_command(request: Request) -> int:
     if request.backend not in BACKENDS:
         raise InputError.field("--backend", request.backend, "one of " + ", ".join(BACKENDS))
     scenario_path = _scenario_path(request)
+    rules_of(
+        request.control, request.replan, request.outage
+    )  # a word that is none of theirs, before anything is planned
     folder = _folder(request)
     execute = _runtime()
     backend = _backend(request.backend)
@@ -80,6 +87,9 @@ def run_command(request: Request) -> int:
                     aggregation=request.aggregation,
                     processes=request.processes,
                     device=request.device,
+                    control=request.control,
+                    replan=request.replan,
+                    outage=request.outage,
                     base=scenario_path.parent,
                     resume=request.resume,
                     progress=_both(progress, tracking),
@@ -238,6 +248,12 @@ def _resume_line(folder: Path, scenario: Path, request: Request) -> str:
     if request.track is not None:
         words += ["--track", request.track]
         words += ["--track-uri", request.track_uri] if request.track_uri is not None else []
+    if request.control != "none":
+        words += ["--control", request.control]
+    if request.replan != "off":
+        words += ["--replan", request.replan]
+    if request.outage:
+        words += ["--outage", f"{request.outage:g}"]
     return shlex.join(words)
 
 

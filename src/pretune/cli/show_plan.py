@@ -189,6 +189,8 @@ def _proof(plan: Plan, scenario: Scenario) -> Table:
         facts.add_row("Single runs", range_)
     if plan.privacy is not None:
         facts.add_row("Privacy", sentences.privacy(plan, scenario))
+    if plan.under is not None:
+        facts.add_row("Promise", Text(sentences.promise(plan)))
     facts.add_row("Lower bound", f"{significant(plan.lower_bound, 7)} (proven; gap {gap(plan.relative_gap)})")
     facts.add_row("Prices", Text("\n".join(sentences.prices(plan))))
     facts.add_row("Binding", Text(sentences.binding(plan.constraints)))

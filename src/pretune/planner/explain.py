@@ -20,6 +20,7 @@ from pretune.planner.schedule.search import ScheduleSearch
 from pretune.planner.solve import plan as planned
 from pretune.plans import Plan
 from pretune.scenario import Scenario
+from pretune.uncertainty import counted
 
 STEP = 1e-3
 """Relative change of a limit for a finite difference."""
@@ -31,7 +32,7 @@ def explain(plan: Plan, scenario: Scenario) -> tuple[str, ...]:
     pretrain, finetune = plan.pretrain, plan.finetune
     if pretrain is None or finetune is None:
         return (plan.message,)
-    scenario = scenario.settled(finetune.local_steps)
+    scenario = counted(scenario, plan.under).settled(finetune.local_steps)
     problem, _ = build(scenario)
     m, n = pretrain.rounds, finetune.rounds
     value, prices = _value(problem, m, n, scenario.schedule)
@@ -151,7 +152,8 @@ def _without(scenario: Scenario, plan: Plan, k: int) -> str:
         given = list(convergence.finetune_variance)
         del given[k]
         same["finetune_variance"] = given
-    without = scenario.replace(devices=rows, convergence=type(convergence)(**same), measured=None)
+    fixed = {"measured": None, "variation": None, "planning": None}  # what is planned here is certain
+    without = scenario.replace(devices=rows, convergence=type(convergence)(**same), **fixed)
     rest = planned(without, tolerance=1e-3, throw=False)
     if not rest.status.has_plan:
         return f"Without {name} there is no plan."

@@ -19,8 +19,10 @@ from pretune.planner.problem import build
 from pretune.planner.search import Search
 from pretune.planner.solve import plan as planned_alone
 from pretune.planner.write import with_margin, write_plan
+from pretune.planning import Under
 from pretune.plans import Plan
 from pretune.scenario import Scenario
+from pretune.uncertainty import equivalent, planned_under
 
 SPREAD = 5.0
 """By default a sweep goes from the budget divided by this to the budget times this."""
@@ -44,6 +46,7 @@ class FrontPoint:
 
 def default_range(scenario: Scenario, axis: str) -> tuple[float, float]:
     """From a fifth of the budget, or the least that would do where that is more, to five times the budget."""
+    scenario = equivalent(scenario).scenario
     problem, _ = build(scenario.settled(scenario.convergence.choices[0]))  # what costs least
     budget = problem.limits.energy if axis == "energy" else problem.limits.delay
     least = least_energy(problem) if axis == "energy" else least_delay(problem)
@@ -115,11 +118,12 @@ def _better(one: Search | None, other: Search | None) -> Search | None:
 def _planned(
     scenario: Scenario, axis: str, before: Search | None, tolerance: float, time_limit: float | None
 ) -> tuple[FrontPoint, Search | None]:
-    """One plan; those in segments or with a choice of local steps are found alone, others from the search `before`."""
+    """One plan, from the search `before`; in segments, with a choice of local steps or with `planning` found alone."""
     began = time.perf_counter()
     plan: Plan | None = None
     search: Search | None = None
-    if scenario.schedule > 1 or len(scenario.convergence.choices) > 1:
+    alone = planned_under(scenario) is not Under.MEAN
+    if alone or scenario.schedule > 1 or len(scenario.convergence.choices) > 1:
         found = planned_alone(scenario, tolerance=tolerance, time_limit=time_limit, throw=False)
         plan = found if found.status.has_plan else None
     elif any(fits_one_round(problem := build(scenario)[0], stage) for stage in STAGES):

@@ -7,9 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from pretune.convergence.criteria import ConvergenceCriterion, criterion_of, device_noise
+from pretune.errors import InputError
 from pretune.physics import cost, link
 from pretune.physics.types import Floats
+from pretune.planning import Under
 from pretune.scenario import Access, Scenario
+from pretune.uncertainty import planned_under
 
 
 class Devices(NamedTuple):
@@ -83,7 +86,16 @@ class Problem(NamedTuple):
 
 
 def build(scenario: Scenario) -> tuple[Problem, ConvergenceCriterion]:
-    """The planning problem of a scenario, and the criterion it minimises."""
+    """The planning problem of a scenario, and the criterion it minimises.
+
+    Raises:
+        InputError: it is to hold under something else than its own figures, and whoever asks does not know how.
+    """
+    under = planned_under(scenario)
+    if under is not Under.MEAN:
+        raise InputError.field(
+            "planning.under", under.value, "mean, or no planning: only plan, check, run and pareto know the others"
+        )
     fleet, work, radio, server = scenario.devices, scenario.workload, scenario.radio, scenario.server
     criterion = criterion_of(scenario)
     down = cost.broadcast(scenario)

@@ -7,6 +7,7 @@ import time
 
 from pretune.errors import Infeasible, InputError
 from pretune.figures import system_of
+from pretune.planner import under
 from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.large.search import LargeSearch
 from pretune.planner.local import planned_over
@@ -15,8 +16,10 @@ from pretune.planner.schedule import refuse_batteries
 from pretune.planner.schedule.plan import planned
 from pretune.planner.search import Search
 from pretune.planner.write import MOST_CERTIFIED, head_of, infeasible_plan, seal, with_margin, write_large, write_plan
+from pretune.planning import Under
 from pretune.plans import Plan, Status
 from pretune.scenario import Scenario
+from pretune.uncertainty import planned_under
 
 TOLERANCE = 1e-4
 
@@ -41,6 +44,13 @@ def plan(
     if time_limit is not None and not (math.isfinite(time_limit) and time_limit > 0.0):
         raise InputError.field("time_limit", time_limit, "a positive number of seconds")
     deadline = math.inf if time_limit is None else time.monotonic() + time_limit
+    if planned_under(scenario) is not Under.MEAN:
+        return under.planned(scenario, lambda one, end: _plan(one, tolerance, end, throw=False), deadline, throw=throw)
+    return _plan(scenario, tolerance, deadline, throw=throw)
+
+
+def _plan(scenario: Scenario, tolerance: float, deadline: float, *, throw: bool) -> Plan:
+    """The plan of a scenario in which nothing varies."""
     if scenario.schedule > 1:
         refuse_batteries(scenario)
     if len(scenario.convergence.choices) > 1:

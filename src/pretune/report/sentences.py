@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pretune.convergence.criteria import criterion_of
 from pretune.law import Law
 from pretune.plans import Constraint, Plan
-from pretune.report.words import count, gap, joules, printable, quantity, seconds, significant
+from pretune.report.words import count, gap, joules, percent, printable, quantity, seconds, significant
 from pretune.scenario import Scenario
 
 WORTHLESS = 1e-9
@@ -60,6 +60,32 @@ def privacy(plan: Plan, scenario: Scenario) -> str:
         f"fine-tuning rounds; noise multiplier {significant(spent['noise_multiplier'], 4)}, "
         f"{gap(share)} of the objective"
     )
+
+
+def promise(plan: Plan) -> str:
+    """What a plan that was made under uncertainty promises; empty for one under the scenario's own figures."""
+    under = plan.under or {}
+    if under.get("under") == "worst_case":
+        return (
+            f"worst case: gains {significant(under['interval_db'], 3)} dB lower, clocks "
+            f"{percent(under['clock_interval'])} lower, computing {percent(under['compute_interval'])} longer, "
+            f"constants {percent(under['constants_interval'])} worse"
+        )
+    if under.get("under") == "outage":
+        return (
+            "energy and delay kept surely; a device that is there fails a round with a probability of at most "
+            f"{significant(under['device_outage'], 3)}"
+        )
+    if under.get("under") == "ergodic":
+        confidence, energy = under.get("confidence"), "energy kept in the mean"
+        if confidence is not None:
+            kept = joules(under["reserve_j"], 4)
+            energy = f"energy kept with a probability of {significant(confidence, 6)} ({kept} held back)"
+        return (
+            f"{energy}, delay surely; a device that is there is left out of a round with a probability of at most "
+            f"{significant(under['device_outage'], 3)}"
+        )
+    return ""
 
 
 def prices(plan: Plan) -> list[str]:

@@ -14,6 +14,7 @@ from pretune.physics import cost
 from pretune.physics.types import Floats, Ints
 from pretune.plans import FinetuneStage, Plan
 from pretune.scenario import Access, Scenario
+from pretune.uncertainty import counted
 
 PRETRAIN, FINETUNE = "Pre-training", "Fine-tuning"
 
@@ -57,7 +58,7 @@ def shares(plan: Plan, scenario: Scenario) -> tuple[Share, ...]:
     Under FDMA the fine-tuning delay is the slowest device's: its compute and upload times stand for the round.
     Under TDMA it is the longest compute time and the sum of the uploads.
     """
-    found = []
+    found, scenario = [], counted(scenario, plan.under)
     if plan.pretrain is not None and plan.pretrain.rounds > 0:
         once = [(part.rounds, cost.pretrain_round(scenario, part.batch, part.clock_hz)) for part in plan.pretrain.parts]
         found.append(
@@ -125,6 +126,7 @@ def device_columns(plan: Plan, scenario: Scenario) -> DeviceColumns | None:
     """What each device does, in the last segment where there are some; None for a plan that does not fine-tune."""
     if plan.finetune is None or plan.finetune.rounds == 0:
         return None
+    scenario = counted(scenario, plan.under)
     each = _round(plan.finetune, scenario)
     return DeviceColumns(
         names=plan.finetune.names,

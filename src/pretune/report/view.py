@@ -18,6 +18,7 @@ from pretune.report.figures import SAME, keeping_to_the_plan, learning
 from pretune.report.folder import RunFolder
 from pretune.report.spending import FINETUNE, PRETRAIN, Share, shares
 from pretune.report.stages import stage_rows
+from pretune.report.steered import Steered, steered
 from pretune.report.words import count, gap, joules, percent, printable, seconds, significant
 from pretune.version import __version__
 
@@ -76,6 +77,7 @@ class Page:
     keeping: list[Markup]
     devices: Devices | None
     field: Field | None
+    steered: Steered | None
     certificate: Certificate
     provenance: tuple[Fact, ...]
     defaults: tuple[str, ...]
@@ -107,6 +109,7 @@ def page(run: RunFolder) -> Page:
         keeping=keeping_to_the_plan(run),
         devices=devices(plan, run.scenario),
         field=field(run),
+        steered=steered(run),
         certificate=_certificate(plan),
         provenance=_provenance(run),
         defaults=tuple(printable(line) for line in plan.defaults),
@@ -134,8 +137,8 @@ def _lead(run: RunFolder) -> str:
 
 
 def _warning(run: RunFolder) -> str:
-    if run.complete:
-        return ""
+    if run.complete or (run.identity.get("replan", "off") != "off" and run.summary.get("status") == "finished"):
+        return ""  # a run that was planned anew is complete when it says so
     (pretrain, finetune), (all_pretrain, all_finetune) = run.rounds_done, run.rounds_planned
     why = printable(run.summary["message"]) + "; " if "message" in run.summary else ""
     return (
@@ -235,6 +238,7 @@ def _certificate(plan: Plan) -> Certificate:
             Fact(name="Proven lower bound", value=significant(plan.lower_bound, 7)),
             Fact(name="Relative gap", value=gap(plan.relative_gap)),
             Fact(name="Binding limits", value=sentences.binding(plan.constraints)),
+            *([Fact(name="Promise", value=sentences.promise(plan))] if plan.under is not None else []),
         ),
         prices=sentences.prices(plan),
         note=sentences.PRICES_NOTE,

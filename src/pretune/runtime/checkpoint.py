@@ -8,6 +8,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -56,13 +57,15 @@ def state_bytes(state: dict[str, Tensor]) -> bytes:
 class Checkpoint:
     """A run after `done` rounds (both stages counted together): its model, and the ledger up to there.
 
-    The ledger is described by its length in bytes and their SHA-256.
+    The ledger is described by its length in bytes and their SHA-256. `extra` is what else a run has to know to go on
+    (plain values; None for a run that carries its plan out as it is, and then not in the file).
     """
 
     done: int
     ledger_bytes: int
     ledger_sha256: str
     state: dict[str, Tensor]
+    extra: dict[str, Any] | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -70,12 +73,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
     The file is the SHA-256 of what follows, one line of JSON with the figures, and a safetensors file.
     """
-    figures = {
+    figures: dict[str, Any] = {
         "done": checkpoint.done,
         "ledger_bytes": checkpoint.ledger_bytes,
         "ledger_sha256": checkpoint.ledger_sha256,
     }
-    rest = json.dumps(figures).encode() + b"\n" + state_bytes(checkpoint.state)
+    if checkpoint.extra is not None:
+        figures["extra"] = checkpoint.extra
+    rest = json.dumps(figures, allow_nan=False).encode() + b"\n" + state_bytes(checkpoint.state)
     name = f"{PREFIX}{checkpoint.done:012d}{SUFFIX}"
     write_whole(folder / name, hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
     for old in checkpoint_files(folder)[KEEP:]:

@@ -179,11 +179,14 @@ class RunFolder:
             self._ledger.flush()
             os.fsync(self._ledger.fileno())
 
-    def checkpoint(self, done: int, state: dict[str, Tensor]) -> None:
+    def checkpoint(self, done: int, state: dict[str, Tensor], extra: dict[str, Any] | None = None) -> None:
         """Bring the run after `done` rounds to the disk: first its ledger, then the checkpoint that speaks of it."""
         self.sync()
         digest = self._sha256.hexdigest()
-        save_checkpoint(self.path, Checkpoint(done=done, ledger_bytes=self._bytes, ledger_sha256=digest, state=state))
+        save_checkpoint(
+            self.path,
+            Checkpoint(done=done, ledger_bytes=self._bytes, ledger_sha256=digest, state=state, extra=extra),
+        )
 
     def finish(self, state: dict[str, Tensor], summary: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
         """Write the results, the summary last: it says that the run has ended."""
@@ -195,7 +198,7 @@ class RunFolder:
 
     def tidy(self) -> None:
         """Remove what a run that has ended needs no more: checkpoints, and parts of files that were never finished."""
-        for file in (*checkpoint_files(self.path), *self.path.glob("*.part")):
+        for file in (*checkpoint_files(self.path), *self.path.glob("*.part"), self.path / BEST):
             file.unlink(missing_ok=True)
 
     def _take_lock(self) -> None:
@@ -232,6 +235,8 @@ class RunFolder:
             raise InputError(f"{target}: does not agree with the checkpoint after {checkpoint.done} rounds")
 
 
+BEST = "best.safetensors"
+"""The best model so far of a run that may have to stop early, while it goes on."""
 _EARLY = frozenset({".lock", "run.json.part"})
 
 

@@ -24,6 +24,7 @@ from pretune.runtime.private import private_mean
 from pretune.runtime.task import Task
 from pretune.scenario import Scenario
 from pretune.stages import labelled
+from pretune.uncertainty import counted
 
 EVALUATIONS = 50
 """About how many times a run evaluates, unless told otherwise (besides the start and the end of each stage)."""
@@ -123,6 +124,7 @@ def make_job(
             aggregation=aggregation,
         )
     held = hold(task, scenario)
+    priced = counted(scenario, plan.under)
     stages = []
     before = 0
     for part in pretrain.parts:
@@ -152,7 +154,7 @@ def make_job(
                 rounds=piece.rounds,
                 step=size,
                 crew=crew,
-                charge=charge_finetune(scenario, piece, crew.batch),
+                charge=charge_finetune(priced, piece, crew.batch),
                 before=before,
                 last=finetune.rounds,
                 combine=combine,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from torch import nn
 
@@ -45,6 +46,11 @@ class Journal:
         """A copy of the last model known to be good."""
         self._live = model.state_dict()  # shares memory with the model
         self._held: RoundRecord | None = None
+        self.extra: dict[str, Any] | None = None if checkpoint is None else checkpoint.extra
+        """What else is known after the newest round that was entered, as a checkpoint keeps it."""
+        self._held_extra: dict[str, Any] | None = None
+        self.before_checkpoint: Callable[[], None] | None = None
+        """Called before a checkpoint is written: what it speaks of has to be on the disk."""
         self._done = 0 if checkpoint is None else checkpoint.done
         self._every, self._seconds, self._progress, self._eager = every, seconds, progress, eager
         self._saved_done, self._saved_at = self._done, time.monotonic()
@@ -66,9 +72,9 @@ class Journal:
         """
         return range(stage.before + max(0, self._done - before) + 1, stage.before + stage.rounds + 1)
 
-    def hold(self, record: RoundRecord) -> None:
-        """A round has been done; whether its model is any good will show."""
-        self._held = record
+    def hold(self, record: RoundRecord, extra: dict[str, Any] | None = None) -> None:
+        """A round has been done; whether its model is any good will show. `extra` goes into a checkpoint after it."""
+        self._held, self._held_extra = record, extra
         if self._eager and all_finite(self._live.values()):
             self.confirm()
 
@@ -79,12 +85,15 @@ class Journal:
         record, self._held = self._held, None
         if record is None:
             return
+        self.extra = self._held_extra
         self.folder.append(record)
         self.records.append(record)
         self._done += record.stage is not Stage.START
         late = time.monotonic() - self._saved_at >= self._seconds or (self._eager and record.stage is Stage.FINETUNE)
         if late or self._done - self._saved_done >= self._every:
-            self.folder.checkpoint(self._done, self.good)
+            if self.before_checkpoint is not None:
+                self.before_checkpoint()
+            self.folder.checkpoint(self._done, self.good, self.extra)
             self._saved_done, self._saved_at = self._done, time.monotonic()
         if self._progress is not None:
             self._progress(record)

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from pretune.control.rules import Rules, rules_of
 from pretune.errors import InputError, PretuneError, RunFailed
 from pretune.ledger import Ledger, RoundRecord, Stage, load_ledger
 from pretune.plans import Plan
@@ -26,10 +27,11 @@ from pretune.runtime.folder import RunFolder
 from pretune.runtime.gradient import Gradient, step
 from pretune.runtime.job import Job, StageJob, identity, make_job
 from pretune.runtime.journal import Journal, ProgressCallback
+from pretune.runtime.live import Live, check_steered, kept_model, train_live
 from pretune.runtime.load import load_task
 from pretune.runtime.parallel import Layout, check_layout, in_parallel
 from pretune.runtime.private import PrivateMean
-from pretune.runtime.summary import DIVERGED, FINISHED, summarise
+from pretune.runtime.summary import DIVERGED, FINISHED, STOPPED, summarise
 from pretune.runtime.task import Task
 from pretune.scenario import Scenario
 
@@ -102,6 +104,9 @@ def run(
     progress: ProgressCallback | None = None,
     task: Task | None = None,
     backend: Backend | None = None,
+    control: str = "none",
+    replan: str = "off",
+    outage: float = 0.0,
 ) -> RunResult:
     """Carry out `plan` on the scenario's task and keep the books in the folder `out` (folder.py says what is in it).
 
@@ -127,6 +132,12 @@ def run(
         progress: called with every record that is entered into the ledger.
         task: what is learnt, when it is not to be read from the scenario.
         backend: who carries out the devices' part (default: this process simulates it).
+        control: ``none``: clocks and powers are the plan's; ``rounds``: the best ones for what each round meets.
+        replan: ``off``; ``auto``: plan anew for what is left when there is a reason; ``every``: after every round.
+        outage: the share of rounds in which a device is left out because its channel is too bad.
+
+    A scenario with a `variation`, or any of the last three, makes a steered run (`live`): no round begins that might
+    break a budget, and a run that has to stop early keeps its best model.
 
     Raises:
         PlanMismatch: the plan was made for another scenario.
@@ -147,11 +158,17 @@ def run(
     )
     layout = Layout(processes=processes, device=device)
     check_layout(layout, job, own_task=own_task)
+    rules = rules_of(control, replan, outage)
+    steered = not rules.plain or rules.outage > 0.0 or (scenario.variation is not None and backend is None)
+    if steered:
+        check_steered(job, backend=backend is not None, processes=processes)
     texts = {
         "plan.json": plan.to_json() + "\n",
         "scenario.json": json.dumps(scenario.to_dict(), indent=1, allow_nan=False) + "\n",
     }
     run_id = {**identity(job, torch.get_num_threads() if threads is None else threads), **layout.to_dict()}
+    if steered:
+        run_id |= {"control": rules.control.value, "replan": rules.replan.value, "outage": rules.outage}
     with RunFolder.open(Path(out), run_id, texts, resume) as folder:
         if folder.summary is None:
             layout = Layout.of(folder.identity)
@@ -166,7 +183,10 @@ def run(
                 journal = Journal(
                     folder, job.model, every=checkpoint_every, seconds=checkpoint_s, progress=progress, eager=eager
                 )
-                _carry_out(crewed, folder, journal)
+                if steered:
+                    _steer_through(crewed, folder, journal, rules)
+                else:
+                    _carry_out(crewed, folder, journal)
         else:
             folder.tidy()
         return _result(job, folder)
@@ -184,13 +204,47 @@ def _carry_out(job: Job, folder: RunFolder, journal: Journal) -> None:
         status = DIVERGED
         message = f"the run diverged: {stop}; the model kept is that {_after(journal.last)}"
     summary = summarise(job, journal.ledger, status=status, message=message)
+    folder.finish(journal.good, summary, _timing(job, journal, began, resumed_at))
+
+
+def _steer_through(job: Job, folder: RunFolder, journal: Journal, rules: Rules) -> None:
+    """The same for a run under changing conditions; one that stops early delivers its best model."""
+    began, resumed_at = time.perf_counter(), len(journal.records)
+    live = Live(job, rules, folder, journal)
+    model, best, causes = journal.good, None, live.causes
+    try:
+        ended = train_live(job, journal, live, lambda: _start(job), _diverged)
+        status = FINISHED if ended.stop.finished else STOPPED
+        model, best, causes = kept_model(job, folder, journal, ended), ended.best, ended.causes
+        message = ended.stop.why
+        if best is not None:
+            message = (
+                f"the run stopped early: {message}; the model kept is the best by the evaluations, that {_after(best)}"
+            )
+    except Diverged as stop:
+        journal.drop()
+        status, model = DIVERGED, journal.good
+        message = f"the run diverged: {stop}; the model kept is that {_after(journal.last)}"
+    finally:
+        live.close()
+    summary = summarise(job, journal.ledger, status=status, message=message, causes=causes, best=best)
+    folder.finish(model, summary, _timing(job, journal, began, resumed_at))
+
+
+def _diverged(stage: str, round_: int, why: str) -> Diverged:
+    words = "pre-training" if stage == Stage.PRETRAIN.value else "fine-tuning"
+    return Diverged(None, round_, why, f"at {words} round {round_} {why} (a smaller convergence.{stage}_step may help)")
+
+
+def _timing(job: Job, journal: Journal, began: float, resumed_at: int) -> dict[str, Any]:
+    """What timing.json says of this start of the run."""
     wall_s = time.perf_counter() - began
     rounds = len(journal.records) - resumed_at
     timing: dict[str, Any] = {"wall_s": wall_s, "records": rounds, "resumed_at": resumed_at, "torch": torch.__version__}
     for stage in job.stages:
         if isinstance(stage.combine, PrivateMean):  # counted in this process: a resumed run has not seen all
             timing |= {"private_updates": stage.combine.updates, "clipped_updates": stage.combine.clipped}
-    folder.finish(journal.good, summary, timing)
+    return timing
 
 
 def _result(job: Job, folder: RunFolder) -> RunResult:
@@ -200,7 +254,7 @@ def _result(job: Job, folder: RunFolder) -> RunResult:
         RunFailed: it diverged, or its files are damaged.
     """
     summary = folder.summary
-    if summary is None or summary.get("status") not in (FINISHED, DIVERGED):
+    if summary is None or summary.get("status") not in (FINISHED, STOPPED, DIVERGED):
         raise RunFailed(f"{folder.path / 'summary.json'}: is damaged (no status)")
     if summary["status"] == DIVERGED:
         raise RunFailed(f"{summary['message']} ({folder.path / 'model.safetensors'})")
@@ -222,8 +276,10 @@ def _result(job: Job, folder: RunFolder) -> RunResult:
 class Diverged(PretuneError):
     """Training has left the finite numbers; internal, `run` turns it into a RunFailed that has kept the books."""
 
-    def __init__(self, stage: StageJob | None, round_: int, why: str) -> None:
-        if stage is None:
+    def __init__(self, stage: StageJob | None, round_: int, why: str, told: str = "") -> None:
+        if told:
+            super().__init__(told)
+        elif stage is None:
             super().__init__(f"the untrained model is no good, {why}")
         else:
             field = f"convergence.{stage.stage.value}_step"

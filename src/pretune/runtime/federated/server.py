@@ -22,6 +22,7 @@ from pretune.runtime.federated.messages import weights_of
 from pretune.runtime.federated.tokens import Tokens
 from pretune.runtime.job import Job
 from pretune.runtime.private import PrivateMean
+from pretune.uncertainty import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,8 @@ def remote_job(
 ) -> Iterator[Job]:
     """The job with crews that are reached through `carrier`."""
     book = FieldBook(folder / BOOK)
-    rounds = Rounds(scenario=job.scenario, carrier=carrier, events=events, book=book, patience=patience, weigh=weigh)
+    priced = counted(job.scenario, job.plan.under)
+    rounds = Rounds(scenario=priced, carrier=carrier, events=events, book=book, patience=patience, weigh=weigh)
     stages = []
     pieces = iter(job.plan.finetune.parts if job.plan.finetune is not None else ())
     for stage in job.stages:
@@ -97,7 +99,7 @@ def remote_job(
         piece = next(pieces)
         if isinstance(stage.combine, PrivateMean):
             stage.combine.seed = secrets.randbits(63)  # devices know the run's seed, and must not know the noise
-        settled = job.scenario.settled(piece.local_steps)
+        settled = priced.settled(piece.local_steps)
         cost = finetune_round(settled, piece.batch.astype(float), piece.clock_hz, piece.power_w, piece.bandwidth_hz)
         crew = RemoteCrew(**vars(stage.crew), rounds=rounds, piece=piece, cost=cost)
         stages.append(replace(stage, crew=crew))

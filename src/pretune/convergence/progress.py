@@ -1,0 +1,97 @@
+"""A criterion from the middle of a run: what the rounds done have settled, and the shape of what is left.
+
+At any moment the criterion, as a function of the rounds and batches still to come, has the shape of `criteria` again:
+
+    trajectory   the terms of the rounds done are added above, their weights below (it is a mean over all rounds)
+    final        the gap that the rounds done leave takes the place of the initial gap (the bound is a recursion)
+    calibrated   the law at all rounds together, its noise the mean over all rounds (a law knows constant batches only)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pretune.convergence.criteria import Final, Trajectory
+from pretune.convergence.participation import Known
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What has been done: rounds, and three sums whose meaning depends on the criterion.
+
+    trajectory: `upper` and `lower` are the numerator and the weight so far. final: `upper` is the bound of the gap.
+    calibrated: `upper` and `lower` are the sums of ``1/b0`` and of ``sum_k A_k/b_k`` over the rounds done.
+    """
+
+    pretrain: int = 0
+    finetune: int = 0
+    upper: float = 0.0
+    lower: float = 0.0
+
+    @staticmethod
+    def start(criterion: Known) -> Progress:
+        """Before the first round."""
+        gap = 2.0 * criterion.gap if isinstance(criterion, Trajectory) else 0.0
+        return Progress(upper=criterion.gap if isinstance(criterion, Final) else gap)
+
+    def pretrained(self, criterion: Known, batch: float) -> Progress:
+        """After one more pre-training round."""
+        upper, lower = self.upper, self.lower
+        if isinstance(criterion, Trajectory):
+            upper += criterion.shift_cost + criterion.server_noise / batch
+            lower += criterion.pretrain_weight
+        elif isinstance(criterion, Final):
+            keep = math.exp(criterion.log_r)
+            upper = keep * upper - math.expm1(criterion.log_r) * (
+                criterion.shift_floor + criterion.server_noise / batch
+            )
+        else:
+            upper += 1.0 / batch
+        return replace(self, pretrain=self.pretrain + 1, upper=upper, lower=lower)
+
+    def finetuned(self, criterion: Known, noise: float) -> Progress:
+        """After one more fine-tuning round of noise ``sum_k A_k / b_k``."""
+        upper, lower = self.upper, self.lower
+        if isinstance(criterion, Trajectory):
+            upper += criterion.drift_cost + criterion.device_noise * noise
+            lower += criterion.finetune_weight
+        elif isinstance(criterion, Final):
+            keep = math.exp(criterion.log_q)
+            upper = keep * upper - math.expm1(criterion.log_q) * (
+                criterion.drift_floor + criterion.device_noise * noise
+            )
+        else:
+            lower += noise
+        return replace(self, finetune=self.finetune + 1, upper=upper, lower=lower)
+
+    def ahead(self, criterion: Known, m: float, n: float) -> tuple[float, float, float, float]:
+        """``(weight, phi, psi0, psi)`` of `m` and `n` further rounds of the two stages."""
+        if isinstance(criterion, Trajectory):
+            return (
+                self.lower + m * criterion.pretrain_weight + n * criterion.finetune_weight,
+                self.upper + m * criterion.shift_cost + n * criterion.drift_cost,
+                m * criterion.server_noise,
+                n * criterion.device_noise,
+            )
+        if isinstance(criterion, Final):
+            c = replace(criterion, gap=self.upper).at(m, n)
+            return float(c.weight), float(c.phi), float(c.psi0), float(c.psi)
+        all_m, all_n = self.pretrain + m, self.finetune + n
+        c = criterion.at(all_m, all_n)
+        phi, psi0, psi = float(c.phi), float(c.psi0), float(c.psi)
+        if all_m > 0.0:
+            phi, psi0 = phi + psi0 * self.upper / all_m, psi0 * m / all_m
+        if all_n > 0.0:
+            phi, psi = phi + psi * self.lower / all_n, psi * n / all_n
+        return 1.0, phi, psi0, psi
+
+    def value(self, criterion: Known) -> float:
+        """The criterion if the run ended now; infinity before the first round of trajectory."""
+        weight, phi, _, _ = self.ahead(criterion, 0.0, 0.0)
+        return phi / weight if weight > 0.0 else math.inf
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, which `Progress(**tree)` reads back."""
+        return asdict(self)
