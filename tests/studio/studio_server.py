@@ -51,6 +51,7 @@ def serving(folder: Path, *, log: bool = False, **changes: Any) -> Iterator[Stud
     keys = Keys(settings.token)
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
+    bound.listen(64)  # connections wait, rather than be refused, until the server is up
     server = uvicorn.Server(server_config(settings, keys, log=log))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
