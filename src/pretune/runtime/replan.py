@@ -2,8 +2,8 @@
 
 The rounds done enter through `convergence.progress`: the criterion, as a function of what is still to come, keeps its
 shape, so at fixed rounds the planner's kernels solve it (`solve_fixed`), warm-started from the last plan. Over the
-rounds a pattern search looks around those that were left: its optimum is a local one, and no bound is claimed. Batches are rounded to
-the nearest whole numbers, the budgets being kept by the steering, round by round.
+rounds a pattern search looks around those that were left: its optimum is a local one, and no bound is claimed.
+Batches are rounded to the nearest whole numbers, the budgets being kept by the steering, round by round.
 
 A fine-tuning round of the planner's model is the same every time. What rounds really take is on average
 `energy_factor` and `delay_factor` times that; they are divided out of the budgets and of the server's cost.
