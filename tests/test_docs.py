@@ -39,25 +39,7 @@ def options_in(words: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", words))
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "plan",
-        "check",
-        "run",
-        "report",
-        "compare",
-        "admit",
-        "calibrate",
-        "profile",
-        "pareto",
-        "pilot",
-        "server",
-        "device",
-        "enroll",
-        "studio",
-    ],
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_reference_lists_the_options_of_the_help(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,9 +57,7 @@ def run_command(request: Request) -> int:
     if request.backend not in BACKENDS:
         raise InputError.field("--backend", request.backend, "one of " + ", ".join(BACKENDS))
     scenario_path = _scenario_path(request)
-    rules_of(
-        request.control, request.replan, request.outage
-    )  # a word that is none of theirs, before anything is planned
+    rules_of(request.control, request.replan, request.outage)  # a wrong word is told before anything is planned
     folder = _folder(request)
     execute = _runtime()
     backend = _backend(request.backend)

@@ -23,6 +23,7 @@ from pretune.planner.nearby import plan_nearby
 from pretune.planner.pareto import FrontPoint, budgets, default_range, front
 from pretune.planner.solve import plan
 from pretune.plans import Plan, plan_from_dict
+from pretune.report.compare_page import TITLES
 from pretune.scenario import Scenario, scenario_from_dict
 from pretune.studio import requests as asked
 from pretune.studio.answers import Refused, too_long
@@ -36,20 +37,6 @@ from pretune.studio.store import Store
 
 KEPT_DEVICES = 200_000
 """Devices, over all parsed scenarios, that a solver keeps."""
-TITLES = {
-    "joint": "joint plan",
-    "constant": "constant plan",
-    "one-local-step": "one local step",
-    "pretrain-only": "pre-train only",
-    "finetune-only": "fine-tune only",
-    "fixed-batch": "fixed batches",
-    "fixed-clock": "highest clocks",
-    "fixed-power": "highest powers",
-    "equal-bandwidth": "equal bandwidth",
-    "equal-split": "equal split",
-    "random": "random",
-    "successive": "successive",
-}
 SLOW = "successive"
 
 
