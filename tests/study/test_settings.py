@@ -125,7 +125,7 @@ def test_the_best_step_on_validation_is_taken_and_the_other_half_is_not_looked_a
         validation = simulate.Scored(loss=losses[step], accuracy=0.5)
         return validation, simulate.Scored(loss=-losses[step], accuracy=0.5)
 
-    monkeypatch.setattr(simulate, "_scores", scores)
+    monkeypatch.setattr(simulate, "scores", scores)
     setting = Setting(task="digits")
     choice = choose(setting, Budget(energy_j=0.4, delay_s=1.2), "joint")
     assert simulate.step_of(setting, choice) == 0.03

@@ -15,14 +15,12 @@ Runs are branches of `pretune.runtime.branches.Ground`: to the bit those of `pre
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 
 from pretune.convergence.design import cost_of, design_for
 from pretune.errors import RunFailed
@@ -31,14 +29,11 @@ from pretune.physics import cost
 from pretune.planner import plan as planned_jointly
 from pretune.planner.baselines import JOINT, Options, baseline, names_for
 from pretune.plans import FinetuneStage, Plan, PretrainStage
-from pretune.runtime.branches import Ground
-from pretune.runtime.evaluate import evaluate
-from pretune.runtime.load import load_task
 from pretune.runtime.pilot import run_pilot, with_law
-from pretune.runtime.task import Samples, Task
 from pretune.scenario import Scenario
 from pretune.study.ablate import EXTRA, ablated
 from pretune.study.cache import cache_folder, cached
+from pretune.study.field import Scored, field_of, path, scored, scores, with_step
 from pretune.study.fleets import Setting, scenario_of
 
 STEPS = (0.01, 0.03, 0.1, 0.3)
@@ -50,24 +45,10 @@ TOLERANCE = 3e-3
 PILOT_ROUNDS = (600, 160)
 """Pre-training and fine-tuning rounds of the longest pilot run."""
 SMOKE_PILOT_ROUNDS, SMOKE_FAMILIES = (60, 20), ("effective",)
-VALIDATION, TEST = 1000, 4000
-"""At most so many test samples are used for either half."""
 CRITERIA = ("trajectory", "final", "calibrated-loss")
 """Other ways to plan jointly: other criteria than the law for the error."""
 WITHOUT_PILOT = ("random", "trajectory", "final")
 """Methods that use no law, so no pilot is charged to them."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Field:
-    """A setting's data dealt out: runs are validated on `ground`'s task, and judged by `test`."""
-
-    ground: Ground
-    test: Samples
-
-    def at(self, step: float) -> Ground:
-        """The ground with this step size in both stages."""
-        return replace(self.ground, scenario=with_step(self.ground.scenario, step))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,40 +69,6 @@ class Pilot:
     delay_s: float
     error: float
     """Median relative error on paths left out of the fit."""
-
-
-def with_step(scenario: Scenario, step: float) -> Scenario:
-    """The scenario with this step in both stages; the smoothness is lowered where it forbids it (no law uses it)."""
-    part = scenario.convergence
-    same = {key: getattr(part, key) for key in part.model_fields_set}
-    smoothness = min(part.smoothness, 1.0 / step)
-    same |= {"smoothness": smoothness, "pretrain_step": step, "finetune_step": step}
-    if part.pl_constant is not None:
-        same["pl_constant"] = min(part.pl_constant, smoothness)
-    return scenario.replace(convergence=same)
-
-
-@lru_cache(maxsize=2)
-def _task(key: str, setting: Setting) -> Task:
-    return load_task(setting.section)
-
-
-@lru_cache(maxsize=3)
-def field_of(setting: Setting) -> Field:
-    """Load a setting's data, split its test samples into halves and deal out the rest.
-
-    Raises:
-        InputError: the data are not there (PRETUNE_DATA names their folder).
-    """
-    torch.set_num_threads(1)
-    section = {key: value for key, value in setting.section.items() if key != "partition"}
-    task = _task(repr(sorted(section.items(), key=str)), Setting(task=setting.task, rotation_deg=setting.rotation_deg))
-    order = np.random.default_rng(4).permutation(len(task.test))
-    half = min(VALIDATION, len(order) // 2)
-    known, unseen = order[:half], order[half : half + TEST]
-    scenario = scenario_of(setting)
-    ground = Ground.of(scenario, replace(task, test=task.test.take(known)))
-    return Field(ground=ground, test=task.test.take(unseen))
 
 
 def reference(setting: Setting) -> Setting:
@@ -148,10 +95,8 @@ def _pilot(setting: Setting, measure: str, rounds: tuple[int, int], families: tu
     batch = np.minimum(8, np.asarray(fleet.samples, dtype=np.int64))
     losses = {}
     for step in STEPS:
-        scores = [
-            _scores(field, step, seed, 16, rounds[0] // 10, batch, rounds[1] // 4)[0].loss for seed in TUNING_SEEDS
-        ]
-        losses[step] = float(np.mean(scores))
+        found = [scores(field, step, seed, 16, rounds[0] // 10, batch, rounds[1] // 4)[0].loss for seed in TUNING_SEEDS]
+        losses[step] = float(np.mean(found))
     step = min(STEPS, key=lambda one: losses[one])
     scenario = with_step(field.ground.scenario, step)
     design = design_for(scenario, pretrain_rounds=rounds[0], finetune_rounds=rounds[1])
@@ -254,52 +199,6 @@ def _jointly(scenario: Scenario, budget: Budget) -> Plan:
     return planned_jointly(within, tolerance=TOLERANCE, throw=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """Mean loss and share of right answers."""
-
-    loss: float
-    accuracy: float
-
-
-def _scores(
-    field: Field, step: float, seed: int, server_batch: int, pretrain: int, batches: Any, finetune: int
-) -> tuple[Scored, Scored]:
-    """A run's scores on the validation and the test half; a run that leaves the finite numbers knows nothing."""
-    try:
-        *_, model = (m for _, m in _path(field, step, seed, server_batch, [pretrain], batches, [finetune]))
-    except RunFailed:
-        nothing = Scored(loss=1e6, accuracy=0.1)
-        return nothing, nothing
-    task = field.ground.task
-    return tuple(_scored(model, task, part) for part in (task.test, field.test))  # type: ignore[return-value]
-
-
-def _scored(model: torch.nn.Module, task: Task, samples: Samples) -> Scored:
-    score = evaluate(model, task.loss, samples)
-    loss = min(score.loss, 1e6) if math.isfinite(score.loss) else 1e6
-    return Scored(loss=loss, accuracy=score.accuracy or 0.0)
-
-
-def _path(
-    field: Field,
-    step: float,
-    seed: int,
-    server_batch: int,
-    pretrain: Sequence[int],
-    batches: Any,
-    finetune: Sequence[int],
-) -> Iterator[tuple[tuple[int, int], torch.nn.Module]]:
-    """The models along one run, at rounds of either stage; marks rise, the last pre-training one ends that stage."""
-    ground = field.at(step)
-    for m, model in ground.pretrain(seed, max(server_batch, 1), pretrain):
-        if m < pretrain[-1] or not finetune[-1]:
-            yield (m, 0), model
-    if finetune[-1]:
-        for n, tuned in ground.finetune(model, seed, np.asarray(batches), finetune):
-            yield (m, n), tuned
-
-
 def step_of(
     setting: Setting, choice: Choice, seeds: Sequence[int] = TUNING_SEEDS, steps: Sequence[float] = STEPS
 ) -> float:
@@ -317,7 +216,7 @@ def step_of(
         losses = {}
         for step in steps:
             found = [
-                _scores(
+                scores(
                     field,
                     step,
                     seed,
@@ -348,7 +247,7 @@ def judged(setting: Setting, choice: Choice, step: float, seed: int) -> Scored:
 
     def make() -> list[float]:
         runs = choice.runs_as
-        found = _scores(
+        found = scores(
             field_of(setting), step, seed, runs["server_batch"], runs["pretrain"], runs["batches"], runs["finetune"]
         )[1]
         return [found.loss, found.accuracy]
@@ -412,10 +311,10 @@ def curve_of(
     first = _server_energy(setting, choice)
     each = (choice.energy_j - m * first) / n if n else 0.0
     try:
-        for (done, tuned), model in _path(
+        for (done, tuned), model in path(
             field, step, seed, runs["server_batch"], _marks(m, marks), runs["batches"], _marks(n, marks)
         ):
-            score = _scored(model, field.ground.task, field.test)
+            score = scored(model, field.ground.task, field.test)
             yield {
                 "stage": "finetune" if tuned else "pretrain",
                 "round": tuned or done,
