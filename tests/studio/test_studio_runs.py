@@ -224,7 +224,8 @@ def runs(tmp_path: Path) -> Iterator[Path]:
 @needs_torch
 def test_a_run_outlives_the_studio_and_goes_on_after_an_interrupt(runs: Path) -> None:
     """Started in one studio; another one finds it at work, interrupts it, takes it up again, and it ends well."""
-    slow = made_tree(budget={"energy_j": 200.0, "delay_s": 200.0})  # so many rounds that it can't end by itself
+    convergence = {**made_tree()["convergence"], "criterion": "trajectory"}  # always better with more rounds
+    slow = made_tree(budget={"energy_j": 2000.0, "delay_s": 2000.0}, convergence=convergence)  # 150,000 of them
     with serving(runs) as studio:
         answer = studio.post("/runs", {"scenario": slow, "tolerance": 0.05})
         assert answer.status_code == 201, answer.text

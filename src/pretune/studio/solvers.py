@@ -160,7 +160,7 @@ class _Solver:
     def __init__(self, settings: Settings) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, settings), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, settings), name="pretune-solver", daemon=True)
         self._process.start()
         theirs.close()
         self.ready = False
