@@ -16,7 +16,6 @@ import pretune
 from pretune.cli.app import app
 from pretune.errors import Infeasible, InputError
 from pretune.planner import pareto
-from pretune.planner.baselines import compare
 from pretune.planning import Planning
 from pretune.report.sentences import promise
 from pretune.scenario import scenario_from_dict
@@ -99,8 +98,6 @@ def test_those_who_do_not_know_it_say_so() -> None:
     scenario = scenario_from_dict(small(variation=VARYING, planning={"under": "outage"}))
     with pytest.raises(InputError, match=r"planning\.under: holds 'outage', should hold mean"):
         pretune.admit(scenario)
-    with pytest.raises(InputError, match=r"planning\.under: holds 'outage', should hold mean"):
-        list(compare(scenario, only=("fixed-batch",)))
 
 
 def test_a_front_is_one_of_promises() -> None:

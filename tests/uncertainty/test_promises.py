@@ -15,6 +15,7 @@ import pretune
 from pretune.certify import limits_of, value_of
 from pretune.errors import CheckFailed
 from pretune.physics import cost
+from pretune.planner.baselines import compare
 from pretune.plans import Plan, plan_from_dict
 from pretune.scenario import Scenario, scenario_from_dict
 from pretune.uncertainty import equivalent, participation
@@ -49,6 +50,29 @@ def test_a_plan_is_certified_and_says_what_it_promises(planning: dict[str, Any],
     assert again.to_json() == plan.to_json()
     assert pretune.check(again, scenario).lower_bound_proven
     assert plan.objective > pretune.plan(promised(4, variation, None)).objective  # a promise is not for nothing
+
+
+@pytest.mark.parametrize("planning", MODES)
+def test_every_way_of_planning_makes_the_same_promise(planning: dict[str, Any]) -> None:
+    """Of a baseline that finds a plan: the joint plan's claim and bound, believed by `check`."""
+    scenario = promised(3, COMPOSITE, planning)
+    some = ("finetune-only", "fixed-batch", "fixed-power", "random")
+    joint, *others = compare(scenario, only=some, tolerance=1e-3)
+    assert joint.plan is not None
+    assert [other.name for other in others] == list(some)
+    plans = [other.plan for other in others if other.plan is not None]
+    assert len(plans) >= len(some) - ("confidence" in planning)  # of fixed powers the reserve need not be enough
+    for plan in plans:
+        assert pretune.check(plan, scenario).lower_bound_proven
+        assert plan.under == joint.plan.under
+        assert plan.objective >= joint.plan.lower_bound
+
+
+def test_a_baseline_whose_run_may_take_more_than_the_budget_has_no_plan() -> None:
+    scenario = promised(3, COMPOSITE, {"under": "ergodic", "confidence": 0.95})
+    _, fixed = compare(scenario, only=("fixed-power",), tolerance=1e-3)
+    assert fixed.plan is None
+    assert fixed.note.startswith("none found: with the joint plan's reserve of ")
 
 
 @pytest.mark.parametrize("access", ["fdma", "tdma"])

@@ -94,7 +94,9 @@ def build(scenario: Scenario) -> tuple[Problem, ConvergenceCriterion]:
     under = planned_under(scenario)
     if under is not Under.MEAN:
         raise InputError.field(
-            "planning.under", under.value, "mean, or no planning: only plan, check, run and pareto know the others"
+            "planning.under",
+            under.value,
+            "mean, or no planning: only plan, check, compare, run and pareto know the others",
         )
     fleet, work, radio, server = scenario.devices, scenario.workload, scenario.radio, scenario.server
     criterion = criterion_of(scenario)

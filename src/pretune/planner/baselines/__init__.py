@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pretune.errors import InputError, MissingExtra
 from pretune.planner.baselines.drawn import random_feasible
 from pretune.planner.baselines.literature import SuccessiveOptions, literature
-from pretune.planner.baselines.outcome import Outcome, Task
+from pretune.planner.baselines.outcome import Outcome, Task, within_reserve
 from pretune.planner.baselines.restricted import (
     BATCH,
     equal_shares,
@@ -27,6 +27,7 @@ from pretune.planner.solve import TOLERANCE
 from pretune.planner.solve import plan as joint_plan
 from pretune.plans import Plan
 from pretune.scenario import Scenario
+from pretune.uncertainty import counted
 
 __all__ = [
     "CONSTANT",
@@ -96,15 +97,19 @@ def baseline(
 ) -> Outcome:
     """What one baseline makes of the scenario; `joint` is the scenario's joint plan, whose bound it is measured by.
 
+    Under a `planning` the baseline is one for the same deterministic scenario as the joint plan, so it keeps the same
+    promise; with a confidence it has the joint plan's reserve, and no plan where its own run may take more than that.
+
     Raises:
         InputError: there is no such baseline for the scenario, or an option can't be used.
         MissingExtra: the baseline needs an optional part that is not installed.
     """
     if name not in names_for(scenario):
         raise InputError.field("baseline", name, "one of " + ", ".join(names_for(scenario)))
-    settled = scenario.settled(None if joint.finetune is None else joint.finetune.local_steps)
+    steps = None if joint.finetune is None else joint.finetune.local_steps
+    settled = counted(scenario, joint.under).settled(steps)
     task = Task(scenario=settled, joint=joint, asked=scenario, tolerance=tolerance, time_limit=time_limit)
-    return _WAYS[name](task, options or Options())
+    return within_reserve(_WAYS[name](task, options or Options()), scenario)
 
 
 def compare(

@@ -19,6 +19,9 @@ from pretune.planner.write import MOST_CERTIFIED, entry_of, graded, own_prices, 
 from pretune.plans import FinetuneStage, Plan, PretrainStage
 from pretune.price_sets import multipliers_of, priced
 from pretune.scenario import Scenario
+from pretune.uncertainty import equivalent
+from pretune.uncertainty.claim import planning_confidence
+from pretune.uncertainty.margin import margin_j
 
 UNUSED = PretrainStage(rounds=0, batch=0, clock_hz=0.0, round_s=0.0)
 
@@ -94,8 +97,22 @@ def written(task: Task, pretrain: PretrainStage, finetune: FinetuneStage, *, lat
         multipliers=multipliers_of(system, priced(system, entry), m, n),
         constraints=limits_of(scenario, pretrain, finetune),
         certificate=certificate,
+        under=joint.under,
     )
     return Plan(**{**vars(plan), "message": sentence(plan)})
+
+
+def within_reserve(outcome: Outcome, scenario: Scenario) -> Outcome:
+    """The outcome, without its plan where a `planning.confidence` is not kept by it with the reserve it counts with."""
+    plan, confidence = outcome.plan, planning_confidence(scenario)
+    if plan is None or plan.finetune is None or confidence is None:
+        return outcome
+    reserve_j = float((plan.under or {}).get("reserve_j", 0.0))
+    beyond = margin_j(equivalent(scenario, reserve_j), plan.finetune, confidence)
+    if plan.energy_j + beyond <= scenario.budget.energy_j:
+        return outcome
+    note = f"none found: with the joint plan's reserve of {reserve_j:.3g} J its run may take more than the budget"
+    return replace(outcome, plan=None, restricted_bound=math.nan, note=note)
 
 
 def fits(scenario: Scenario, pretrain: PretrainStage, finetune: FinetuneStage) -> bool:
