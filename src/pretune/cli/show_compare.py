@@ -93,10 +93,11 @@ def _show(scenario: Scenario, found: Sequence[Outcome], joint: Plan) -> None:
     if not joint.status.has_plan:
         out.print(Text(joint.message, style="bold red"))
         return
-    table = table_of("Plan", "Rounds", "Objective", "Ratio", "Energy", "Delay", "Planned in")
+    table = table_of("Plan", "Rounds", "Objective", "Ratio", "Energy", "Delay", "Found in")
+    table.collapse_padding = True  # it has to fit 80 columns
     for outcome in ranked(found):
         plan, style = outcome.plan, "bold" if outcome.name == JOINT else ""
-        took = seconds(outcome.planning_s, 3)
+        took = seconds(outcome.planning_s, 2)
         if plan is None or plan.pretrain is None or plan.finetune is None:
             took = "" if outcome.status == "unavailable" else took
             table.add_row(TITLES[outcome.name], "", outcome.status, "", "", "", took, style="dim")
@@ -106,8 +107,8 @@ def _show(scenario: Scenario, found: Sequence[Outcome], joint: Plan) -> None:
             f"{count(plan.pretrain.rounds)} + {count(plan.finetune.rounds)}",
             significant(plan.objective, 6),
             f"{ratio_of(plan, joint):.4f}",
-            joules(plan.energy_j),
-            seconds(plan.delay_s),
+            joules(plan.energy_j, 3),
+            seconds(plan.delay_s, 3),
             took,
             style=style,
         )

@@ -36,7 +36,7 @@ def seconds(value: float, digits: int = 4) -> str:
         return quantity(value, "s", digits)
     if value < 3600:
         minutes, rest = divmod(round(value, 1), 60)
-        return f"{minutes:.0f} min {rest:.1f} s"
+        return f"{minutes:.0f} min" if rest < 0.05 else f"{minutes:.0f} min {rest:.1f} s"
     hours, minutes = divmod(round(value / 60), 60)
     if hours < 48:
         return f"{hours} h {minutes:02d} min"
