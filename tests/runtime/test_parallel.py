@@ -44,19 +44,18 @@ def test_two_processes_give_the_model_of_one_though_one_is_killed(tmp_path, monk
     scenario = small_scenario({"file": "task.py"})
     plan = hand_plan(scenario, rounds=(12, 4), pretrain_batch=15)  # 15: the slices are unequal
     one = run(plan, scenario, out=tmp_path / "one", threads=1, base=tmp_path)
-    started = []
-    start, order = parallel.Team._start, parallel.Replica.order
+    compute = parallel.Team.compute
 
-    def killing(replica, stage, round_):
-        if round_ == 8:
-            for follower in started[0]._followers:
+    def killing(team, *asked):
+        if 8 in asked:
+            for follower in team._followers:
                 follower.kill()
                 follower.wait()
-        return order(replica, stage, round_)
+        return compute(team, *asked)
 
-    monkeypatch.setattr(parallel.Team, "_start", lambda team: (started.append(team), start(team))[1])
-    monkeypatch.setattr(parallel.Replica, "order", killing)
-    with pytest.raises(RunFailed, match="a pre-training process failed at round 8"):
+    monkeypatch.setattr(parallel.Team, "compute", killing)
+    said = r"a pre-training process failed at round 8: it ended by itself \(exit code -9\)"
+    with pytest.raises(RunFailed, match=said):
         run(plan, scenario, out=tmp_path / "two", threads=1, processes=2, checkpoint_every=3, base=tmp_path)
     monkeypatch.undo()
     assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE"} & set(os.environ)

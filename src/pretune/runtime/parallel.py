@@ -186,6 +186,7 @@ class Team:
         """The gradient of a round's batch at the job's model, by all ranks together."""
         try:
             replica = self.replica or self._start()
+            self._look_after()
             replica.order(stage, round_)
             own = trainable(self.job.model)
             with torch.no_grad():
@@ -225,6 +226,16 @@ class Team:
         self.replica = Replica(copy.deepcopy(self.job.model), self.job.task.loss, self.layout.device, unused)
         return self.replica
 
+    def _look_after(self) -> None:
+        """Refuse to begin a round without a follower: gloo notices who dies, but for a moment in which it waits on.
+
+        Raises:
+            RuntimeError: one has ended.
+        """
+        for follower in self._followers:
+            if follower.poll() is not None:
+                raise RuntimeError(f"it ended by itself (exit code {follower.returncode})")
+
     def _why(self, error: RuntimeError) -> str:
         said = b""
         if self._errors is not None:
@@ -241,6 +252,7 @@ class Team:
         replica, self.replica = self.replica, None
         if replica is not None:
             with contextlib.suppress(RuntimeError):  # a follower may be gone already
+                self._look_after()
                 replica.order(STOP, 0)
             replica.leave()
         for follower in self._followers:
