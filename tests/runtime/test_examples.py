@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from runtime_helpers import hand_plan
 
+import pretune
 from pretune.runtime.run import run
 from pretune.scenario import Criterion, load_scenario
 
@@ -62,6 +63,17 @@ def test_digits_runs_with_a_plan_of_its_size(tmp_path):
     assert scores["start"]["test_accuracy"] < 0.3
     assert 0.6 < scores["after_pretraining"]["test_accuracy"] < 0.8
     assert result.test_accuracy > 0.9
+
+
+def test_the_fading_example_keeps_its_budgets_and_does_better_than_its_plan(tmp_path):
+    scenario = load_scenario(EXAMPLES / "fading.yaml")
+    plan = pretune.plan(scenario, tolerance=1e-2)
+    assert pretune.check(plan, scenario).lower_bound_proven
+    result = run(plan, scenario, out=tmp_path / "run", base=EXAMPLES, control="rounds", replan="auto")
+    assert result.summary["realised"]["energy_j"] <= scenario.budget.energy_j
+    assert result.summary["realised"]["time_s"] <= scenario.budget.delay_s
+    assert result.summary["rounds"]["finetune"] > plan.finetune.rounds
+    assert result.test_accuracy > 0.85
 
 
 def test_own_task_runs_from_its_own_folder(tmp_path):
