@@ -51,9 +51,20 @@ def test_every_example_is_a_scenario(name: str) -> None:
     assert scenario_from_dict(example_tree(name)).devices
 
 
-def test_the_digits_example_is_the_one_of_the_repository() -> None:
-    file = Path(__file__).parents[2] / "examples" / "digits.yaml"
-    assert load_scenario(file) == scenario_from_dict(example_tree("digits"))
+@pytest.mark.parametrize("name", ["digits", "fading"])
+def test_an_example_is_the_one_of_the_repository(name: str) -> None:
+    file = Path(__file__).parents[2] / "examples" / f"{name}.yaml"
+    assert load_scenario(file) == scenario_from_dict(example_tree(name))
+
+
+def test_a_plan_says_what_it_promises_and_so_do_its_baselines(studio: Studio) -> None:
+    key = studio.example("fading")
+    assert planned(studio, scenario_id=key, tolerance=0.01).promise.startswith("energy kept with a probability of 0.95")
+    assert planned(studio, scenario_id=studio.example("digits")).promise == ""
+    body = {"scenario_id": key, "tolerance": 0.01, "only": ["finetune-only", "fixed-batch"]}
+    compared = answered(studio, "/compare", body)["compared"]
+    with_plan = {one["name"] for one in compared if one["objective"] is not None}
+    assert with_plan == {"joint", "finetune-only", "fixed-batch"}
 
 
 def test_a_scenario_is_read_and_described(studio: Studio) -> None:

@@ -65,6 +65,7 @@ def plan_answer(plan: Plan, scenario: Scenario, key: str, *, planning_s: float, 
         limits=[Limit(name=one.name, value=one.value, limit=one.limit, binding=one.binding) for one in own],
         devices=_devices(plan, scenario) if devices and plan.status.has_plan else None,
         certificate=_certificate(plan),
+        promise=sentences.promise(plan),
         privacy=sentences.privacy(plan, scenario),
         infeasible=_infeasible(plan, scenario),
     )

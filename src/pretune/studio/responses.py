@@ -212,6 +212,7 @@ class PlanAnswer(Answered):
     limits: list[Limit]
     devices: DeviceTable | None
     certificate: CertificateInfo | None
+    promise: str
     privacy: str
     infeasible: InfeasibleInfo | None
 

@@ -11,6 +11,10 @@ from pretune.loader import tree_of
 
 TITLES = {
     "digits": ("Ten cameras", "Cameras learn to read tilted digits; small enough to run here in seconds."),
+    "fading": (
+        "Ten cameras, nothing still",
+        "The cameras with fading channels: a plan whose budgets hold all the same.",
+    ),
     "campus": ("A campus of a hundred", "A hundred drawn devices in a 5G cell, thirty joules each."),
     "tight": ("Too little time", "The cameras with a deadline that nothing can keep: see what would do."),
     "factory": ("Ten thousand sensors", "A large fleet, drawn; planning takes a moment."),

@@ -99,7 +99,7 @@ function drawProof(plan) {
   put(at("facts"),
     fact("Objective of this plan", significant(plan.objective, 7)), fact("Proven lower bound", significant(plan.lower_bound, 7)),
     fact("Relative gap", gap(plan.relative_gap)), fact("Binding limits", plan.binding), fact("Proof", plan.certificate?.words),
-    fact("Privacy", plan.privacy), fact("Planned in", seconds(plan.planning_s, 3)));
+    fact("Promise", plan.promise), fact("Privacy", plan.privacy), fact("Planned in", seconds(plan.planning_s, 3)));
   put(at("limits"), table("Limits that are not one device's", ["Limit", ["Value", "r"], ["Limit", "r"], ["Left", "r"], "Binds"],
     plan.limits.map((one) => {
       const write = UNITS[one.name.split(":")[0]] ?? ((value, digits) => significant(value, digits));
