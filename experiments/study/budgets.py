@@ -1,7 +1,7 @@
 """c. Accuracy against the delay budget at fixed energy, and against the energy budget at fixed delay.
 
-The budgets follow a rule that knows the law and the joint plan but no evaluation run (`pretune.study.regimes`). The
-diagonal (tight, medium and ample of both) has ten seeds, the two sweeps through its middle five.
+The budgets follow a rule that knows the law and the joint plan but no evaluation run (`pretune.study.regimes`). All
+cells have ten seeds, and two more for each method's step.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ def points(scale: Scale) -> list[Point]:
     found = []
     for task in TASKS:
         for cell in (*DIAGONAL, *SWEEPS):
-            seeds = 10 if cell in DIAGONAL else 5
             more = (LITERATURE,) if task in WHERE_LITERATURE and cell in DIAGONAL else ()
-            head = {"task": task, "cell": cell, "seeds": seeds, "tuning": 2 if cell in DIAGONAL else 1}
+            head = {"task": task, "cell": cell, "seeds": 10, "tuning": 2}
             found += [Point(method=method, **head) for method in (*METHODS, *more)]
     return found
 

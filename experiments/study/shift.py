@@ -1,7 +1,8 @@
 """d. The split between the stages against data shift (a controlled angle) and against fleet quality.
 
 The angle's pilots are made anew for every angle, the budgets are those of the task's own angle: medium ones. Quality
-is a factor on all devices' clocks, or decibels on all gains, at those same budgets and the same law.
+is a factor on all devices' clocks, or decibels on all gains, at those same budgets and the same law. Angles have ten
+seeds, and two more for each method's step; qualities five and one.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def points(scale: Scale) -> list[Point]:
     found = []
     for task, angles in ANGLES.items():
         head = {"task": task, "cell": "medium-medium", "seeds": 5}
+        more = {**head, "seeds": 10, "tuning": 2, "sweep": "angle"}
         for method in METHODS:
-            found += [Point(sweep="angle", rotation_deg=angle, method=method, **head) for angle in angles]
+            found += [Point(rotation_deg=angle, method=method, **more) for angle in angles]
             found += [Point(sweep="gain", gain_db=gain, method=method, **head) for gain in (*GAINS_DB, 0.0)]
             found += [Point(sweep="clock", clock_factor=clock, method=method, **head) for clock in (*CLOCKS, 1.0)]
     return sorted(found, key=lambda point: (point.text("task"), point.text("sweep")))
