@@ -36,6 +36,7 @@ class Rules:
     may take this many times as long as expected. `in_time`: how likely a device whose computing time varies should be
     done when the round ends. `band` and `gain` keep `auto` from chattering: a new plan is asked for when the budgets
     pay for that share of rounds more or fewer than are left, and taken when it improves the criterion by that share.
+    `constants`: whether the gradients' variances are estimated anew where there is planning anew.
     """
 
     control: Control = Control.NONE
@@ -45,6 +46,7 @@ class Rules:
     in_time: float = 0.95
     band: float = 0.03
     gain: float = 1e-3
+    constants: bool = True
 
     def __post_init__(self) -> None:
         if self.replan is not Replan.OFF and self.control is Control.NONE:

@@ -56,7 +56,7 @@ def simulate(steering: Steering, each: Callable[[Round], None] | None = None) ->
                 each(done)
     now = steering.standing
     return Simulated(
-        value=now.progress.value(steering.outlook.criterion_of(now.alive)),
+        value=now.progress.value(steering.criterion),
         pretrain=now.progress.pretrain,
         finetune=now.progress.finetune,
         energy_j=energy - now.energy_left,

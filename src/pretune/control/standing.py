@@ -11,6 +11,7 @@ import numpy as np
 
 from pretune.control.forecast import Expected, Forecast
 from pretune.control.moves import Move, Outcome
+from pretune.control.noise import Noise
 from pretune.control.outlook import LOST_ROUNDS, Outlook
 from pretune.convergence.progress import Progress
 from pretune.errors import InputError
@@ -64,6 +65,8 @@ class Standing:
     forecast: Forecast
     expected: Expected | None
     reality: State
+    noise: Noise | None = None
+    """What the gradients' variances are found to be, where they are estimated."""
 
     @staticmethod
     def start(outlook: Outlook, reality: State) -> Standing:
@@ -179,7 +182,7 @@ class Standing:
         tree: dict[str, Any] = {}
         for one in fields(self):
             value = getattr(self, one.name)
-            if isinstance(value, Progress | Forecast | State):
+            if isinstance(value, Progress | Forecast | State | Noise):
                 tree[one.name] = value.to_dict()
             elif isinstance(value, Expected):
                 tree[one.name] = asdict(value)
@@ -199,9 +202,12 @@ class Standing:
         whole, flags = {"batch", "absent_rounds"}, {"alive"}
         try:
             values: dict[str, Any] = {}
+            value: Any
             for one in fields(Standing):
-                value = tree[one.name]
-                if one.name == "progress":
+                value = tree.get("noise") if one.name == "noise" else tree[one.name]
+                if one.name == "noise":  # what was begun before there was such a key goes on without
+                    value = None if value is None else Noise.from_dict(value)
+                elif one.name == "progress":
                     value = Progress(**value)
                 elif one.name == "forecast":
                     value = Forecast.from_dict(value)

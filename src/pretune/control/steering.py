@@ -16,9 +16,12 @@ import numpy as np
 from pretune.control.forecast import Scene
 from pretune.control.guard import SPARE, fitted
 from pretune.control.moves import Move, Outcome, best_move, carry_out, fixed_move
+from pretune.control.noise import Look, Noise, why_not
 from pretune.control.outlook import Outlook
 from pretune.control.rules import Control, Log, Planner, Proposal, Replan, ServerMove, Situation, Stop
 from pretune.control.standing import Standing
+from pretune.control.telling import replan_line, short_of
+from pretune.convergence.participation import Known
 from pretune.errors import InputError
 from pretune.physics import cost, link
 from pretune.physics.types import Bools, Floats
@@ -59,6 +62,24 @@ class Steering:
 
     # --- what the loop calls -------------------------------------------------------------------------------------
 
+    def estimate(self) -> None:
+        """From now on the looks at the gradients' variances count, where an estimate would be of use."""
+        rules, now = self.outlook.rules, self.standing
+        if rules.replan is not Replan.OFF and rules.constants and not why_not(self.outlook.scenario):
+            now.noise = Noise() if now.noise is None else now.noise
+
+    @property
+    def estimates(self) -> bool:
+        """Whether looks at the gradients' variances are of any use."""
+        return self.standing.noise is not None
+
+    @property
+    def criterion(self) -> Known:
+        """The criterion of those that are not lost, with the constants that are counted with."""
+        now = self.standing
+        found = self.outlook.criterion_of(now.alive)
+        return found if now.noise is None else now.noise.applied(found)
+
     def next(self) -> ServerMove | Move | Stop:
         """What is to be done next."""
         now = self.standing
@@ -72,14 +93,18 @@ class Steering:
             return Stop(finished=True, why="all rounds were done")
         return self._fleet_move()
 
-    def pretrained(self, move: ServerMove) -> None:
-        """A pre-training round was done."""
+    def pretrained(self, move: ServerMove, look: Look | None = None) -> None:
+        """A pre-training round was done; `look` is at the variance of its gradient."""
         now = self.standing
         now.spend(move.time_s, move.energy_j, None)
         now.pretrain_left -= 1
         now.since_round_s += move.time_s
-        now.progress = now.progress.pretrained(self.outlook.criterion_of(now.alive), move.batch)
+        now.progress = now.progress.pretrained(self.criterion, move.batch)
         now.tick(0, self.outlook)
+        if now.noise is not None:
+            now.noise = now.noise.pretrained(look)
+            if why := self._moved_constants():
+                self._plan_anew(why)
 
     def carried_out(self, move: Move) -> Round:
         """A fine-tuning round as the devices carry it out, and whose gradients count how much."""
@@ -88,7 +113,7 @@ class Steering:
         shares = np.where(outcome.done, now.weights(self.outlook) / self.outlook.probability, 0.0)
         return Round(move=move, met=met, outcome=outcome, shares=shares, waited_s=now.waited_s)
 
-    def finetuned(self, done: Round) -> None:
+    def finetuned(self, done: Round, look: Look | None = None) -> None:
         """A fine-tuning round was done: enter what it cost, learn from it, and plan anew if there is a reason."""
         now, outlook = self.standing, self.outlook
         now.spend(done.outcome.time_s, done.outcome.energy_j, done.outcome.device_j)
@@ -97,15 +122,19 @@ class Steering:
             done.move.who, outlook.fleet.capacitance * done.move.clock_hz**3 + outlook.fleet.static, 0.0
         )
         batch = np.maximum(np.where(done.move.who, done.move.batch, now.batch), 1)
-        noise = float((outlook.noise_of(now.alive) / batch).sum())
-        now.progress = now.progress.finetuned(outlook.criterion_of(now.alive), noise)
+        now.progress = now.progress.finetuned(self.criterion, float((self._noise() / batch).sum()))
         now.forecast.met(Scene.of(done.move.who, done.met))
         now.learn(done.move, done.outcome, done.met)
         now.finetune_left -= 1
         now.waited_s = 0.0
         now.tick(1, outlook)
-        replan = outlook.rules.replan
-        if replan is Replan.EVERY and now.finetune_left > 0:
+        replan, why = outlook.rules.replan, ""
+        if now.noise is not None:
+            now.noise = now.noise.finetuned(look)
+            why = self._moved_constants()
+        if why and now.finetune_left > 0:
+            self._plan_anew(why)
+        elif replan is Replan.EVERY and now.finetune_left > 0:
             self._plan_anew("every round")
         elif replan is Replan.AUTO and now.finetune_left > 0 and (why := self._reason()):
             self._plan_anew(why)
@@ -174,7 +203,7 @@ class Steering:
             clocks=clocks,
         )
         if found is None:
-            return Stop(finished=False, why=self._short(move))
+            return Stop(finished=False, why=short_of(now, move))
         if not np.array_equal(found.batch, move.batch) and not self._helps(found):
             return Stop(finished=False, why="what is left pays for a round too small to improve the model")
         return found
@@ -214,21 +243,27 @@ class Steering:
 
     def _helps(self, move: Move) -> bool:
         """Whether a smaller round still improves the criterion."""
-        now, outlook = self.standing, self.outlook
-        criterion = outlook.criterion_of(now.alive)
-        noise = float((outlook.noise_of(now.alive) / np.maximum(np.where(move.who, move.batch, now.batch), 1)).sum())
+        now = self.standing
+        criterion = self.criterion
+        noise = float((self._noise() / np.maximum(np.where(move.who, move.batch, now.batch), 1)).sum())
         return now.progress.finetuned(criterion, noise).value(criterion) < now.progress.value(criterion)
 
-    def _short(self, move: Move) -> str:
+    # --- constants -----------------------------------------------------------------------------------------------
+
+    def _noise(self) -> Floats:
+        """``A_k / p_k`` with the variances that are counted with, shape (K,)."""
         now = self.standing
-        short = []
-        if move.most_j > now.energy_left:
-            short.append(f"energy ({now.energy_left:.4g} J left)")
-        if move.most_s > now.delay_left:
-            short.append(f"time ({now.delay_left:.4g} s left)")
-        if not short:
-            short.append("the devices' batteries")
-        return f"another fine-tuning round might take more than is left of {' and '.join(short)}"
+        found = self.outlook.noise_of(now.alive)
+        return found if now.noise is None or now.noise.devices_ratio == 1.0 else now.noise.devices_ratio * found
+
+    def _moved_constants(self) -> str:
+        """Count with the variances as they are found, if these clearly moved; why to plan anew then, or nothing."""
+        now = self.standing
+        if now.noise is None:
+            return ""
+        found, why = now.noise.updated()
+        now.progress, now.noise = found.restated(now.progress, now.noise), found
+        return why
 
     # --- prices and plans ----------------------------------------------------------------------------------------
 
@@ -285,37 +320,20 @@ class Steering:
             if taken:
                 self._take(proposal)
         if self.log is not None:
-            self.log(
-                {
-                    "after_pretrain": now.progress.pretrain,
-                    "after_finetune": now.progress.finetune,
-                    "cause": cause,
-                    "taken": taken,
-                    "effect": why,
-                    "rounds_before": list(before),
-                    "rounds_after": [now.pretrain_left, now.finetune_left],
-                    "batch_before": batch,
-                    "batch_after": int(now.batch[now.alive].sum()),
-                    "objective_before": _finite(None if proposal is None else proposal.kept),
-                    "objective_after": _finite(None if proposal is None else proposal.value),
-                    "energy_left_j": now.energy_left,
-                    "delay_left_s": now.delay_left,
-                    "solves": solves,
-                }
-            )
+            self.log(replan_line(now, cause, before, batch, proposal, taken=taken, effect=why, solves=solves))
 
     def _situation(self, *, exact: bool) -> Situation:
         now, outlook = self.standing, self.outlook
         forecast = now.forecast.without(~now.alive)
         noise, clock, broadcast = forecast.means(outlook.fleet, now.alive)
         return Situation(
-            criterion=outlook.criterion_of(now.alive),
+            criterion=self.criterion,
             progress=now.progress,
             pretrain=now.pretrain_left,
             finetune=now.finetune_left,
             server_batch=now.server_batch,
             batch=now.batch,
-            noise=outlook.noise_of(now.alive),
+            noise=self._noise(),
             alive=now.alive,
             noise_w=noise,
             clock_limit_hz=clock,
@@ -374,7 +392,3 @@ class Steering:
     def restore(self, tree: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.standing = Standing.from_dict(tree)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -23,12 +23,15 @@ class Progress:
 
     trajectory: `upper` and `lower` are the numerator and the weight so far. final: `upper` is the bound of the gap.
     calibrated: `upper` and `lower` are the sums of ``1/b0`` and of ``sum_k A_k/b_k`` over the rounds done.
+    `server_part` and `devices_part`: how much of `upper` the gradients' noise on either side is (zero in calibrated).
     """
 
     pretrain: int = 0
     finetune: int = 0
     upper: float = 0.0
     lower: float = 0.0
+    server_part: float = 0.0
+    devices_part: float = 0.0
 
     @staticmethod
     def start(criterion: Known) -> Progress:
@@ -38,33 +41,62 @@ class Progress:
 
     def pretrained(self, criterion: Known, batch: float) -> Progress:
         """After one more pre-training round."""
-        upper, lower = self.upper, self.lower
+        upper, lower, server, devices = self.upper, self.lower, self.server_part, self.devices_part
         if isinstance(criterion, Trajectory):
             upper += criterion.shift_cost + criterion.server_noise / batch
             lower += criterion.pretrain_weight
+            server += criterion.server_noise / batch
         elif isinstance(criterion, Final):
             keep = math.exp(criterion.log_r)
             upper = keep * upper - math.expm1(criterion.log_r) * (
                 criterion.shift_floor + criterion.server_noise / batch
             )
+            server = keep * server - math.expm1(criterion.log_r) * criterion.server_noise / batch
+            devices *= keep
         else:
             upper += 1.0 / batch
-        return replace(self, pretrain=self.pretrain + 1, upper=upper, lower=lower)
+        return Progress(
+            pretrain=self.pretrain + 1,
+            finetune=self.finetune,
+            upper=upper,
+            lower=lower,
+            server_part=server,
+            devices_part=devices,
+        )
 
     def finetuned(self, criterion: Known, noise: float) -> Progress:
         """After one more fine-tuning round of noise ``sum_k A_k / b_k``."""
-        upper, lower = self.upper, self.lower
+        upper, lower, server, devices = self.upper, self.lower, self.server_part, self.devices_part
         if isinstance(criterion, Trajectory):
             upper += criterion.drift_cost + criterion.device_noise * noise
             lower += criterion.finetune_weight
+            devices += criterion.device_noise * noise
         elif isinstance(criterion, Final):
             keep = math.exp(criterion.log_q)
             upper = keep * upper - math.expm1(criterion.log_q) * (
                 criterion.drift_floor + criterion.device_noise * noise
             )
+            server *= keep
+            devices = keep * devices - math.expm1(criterion.log_q) * criterion.device_noise * noise
         else:
             lower += noise
-        return replace(self, finetune=self.finetune + 1, upper=upper, lower=lower)
+        return Progress(
+            pretrain=self.pretrain,
+            finetune=self.finetune + 1,
+            upper=upper,
+            lower=lower,
+            server_part=server,
+            devices_part=devices,
+        )
+
+    def scaled(self, server: float, devices: float) -> Progress:
+        """The same rounds, had the gradients' variances been so many times as large (trajectory and final)."""
+        return replace(
+            self,
+            upper=self.upper + (server - 1.0) * self.server_part + (devices - 1.0) * self.devices_part,
+            server_part=server * self.server_part,
+            devices_part=devices * self.devices_part,
+        )
 
     def ahead(self, criterion: Known, m: float, n: float) -> tuple[float, float, float, float]:
         """``(weight, phi, psi0, psi)`` of `m` and `n` further rounds of the two stages."""

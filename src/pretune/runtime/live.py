@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pretune.control.moves import Move
+from pretune.control.noise import Look
 from pretune.control.outlook import Outlook
 from pretune.control.rules import Replan, Rules, ServerMove, Stop
 from pretune.control.simulate import steer
@@ -37,6 +38,7 @@ from pretune.runtime.evaluate import Score, evaluate
 from pretune.runtime.fedavg import vectorises
 from pretune.runtime.folder import BEST, RunFolder
 from pretune.runtime.gradient import Gradient, all_finite, step
+from pretune.runtime.halves import halved_gradient
 from pretune.runtime.job import Job
 from pretune.runtime.journal import Journal
 from pretune.runtime.local import Crew, LocalSteps
@@ -96,6 +98,8 @@ class Live:
         self.replans = LineBook(folder.path / REPLANS, int(lines.get(REPLANS, 0)))
         self.rounds = LineBook(folder.path / ROUNDS, int(lines.get(ROUNDS, 0)))
         self.steering.log = self.replans.enter
+        if not job.coupled and self.local is None:
+            self.steering.estimate()
         journal.before_checkpoint = self.sync
 
     @property
@@ -122,18 +126,25 @@ class Live:
         self.replans.close()
         self.rounds.close()
 
-    def server_gradient(self, move: ServerMove, round_: int) -> Gradient:
-        """A pre-training round."""
+    def server_gradient(self, move: ServerMove, round_: int) -> tuple[Gradient, Look | None]:
+        """A pre-training round, and the look at its noise where such looks are of use."""
         batch, size = np.array([move.batch]), np.array([len(self.held.general)])
         crew = Crew.of(Stage.PRETRAIN, self.held.general, size, batch, np.ones(1))
-        return crew.gradient(self.job.model, self.job.task.loss, self.job.seed, round_, coupled=self.job.coupled)
+        return self._computed(crew, round_, np.array([self.outlook.scenario.assumed.pretrain_variance]))
 
-    def gradient(self, done: Round, round_: int) -> Gradient | None:
-        """The weighted gradients of those that answered in time; None if nobody did."""
-        if not done.outcome.done.any():
-            return None
+    def gradient(self, done: Round, round_: int) -> tuple[Gradient | None, Look | None]:
+        """The weighted gradients of those that answered in time, if anybody did, and the look at their noise."""
+        here = done.outcome.done
+        if not here.any():
+            return None, None
         crew = crew_of(self.held, done, self.local)
-        return crew.gradient(self.job.model, self.job.task.loss, self.job.seed, round_, coupled=self.job.coupled)
+        return self._computed(crew, round_, self.outlook.scenario.finetune_variances[here])
+
+    def _computed(self, crew: Crew, round_: int, variance: Floats) -> tuple[Gradient, Look | None]:
+        model, loss, seed = self.job.model, self.job.task.loss, self.job.seed
+        if self.steering.estimates:
+            return halved_gradient(crew, model, loss, seed, round_, variance)
+        return crew.gradient(model, loss, seed, round_, coupled=self.job.coupled), None
 
     def enter_costs(self, stage: Stage, seconds: dict[str, float], joules: dict[str, float]) -> None:
         """Add a round's costs to the sums by cause."""
@@ -184,16 +195,18 @@ def train_live(job: Job, journal: Journal, live: Live, start: Callable[[], Round
         stage = Stage.PRETRAIN if pretraining else Stage.FINETUNE
         round_ = (steering.standing.progress.pretrain if pretraining else steering.standing.progress.finetune) + 1
         done = None if isinstance(move, ServerMove) else steering.carried_out(move)
-        gradient = live.server_gradient(move, round_) if done is None and isinstance(move, ServerMove) else None
-        if done is not None:
-            gradient = live.gradient(done, round_)
+        gradient, look = None, None
+        if isinstance(move, ServerMove):
+            gradient, look = live.server_gradient(move, round_)
+        elif done is not None:
+            gradient, look = live.gradient(done, round_)
         if gradient is not None and not gradient.finite:
             raise fail(stage.value, round_, f"its training loss is {gradient.loss:g}")
         journal.confirm()
         if gradient is not None:
             size = job.scenario.convergence.pretrain_step if pretraining else job.scenario.convergence.finetune_step
             step(job.model, gradient, float(size or 0.0))
-        record = _settle(live, stage, round_, move, done, gradient, journal.last)
+        record = _settle(live, stage, round_, move, done, gradient, look, journal.last)
         left = steering.standing.pretrain_left if pretraining else steering.standing.finetune_left
         if round_ % job.evaluate_every == 0 or left == 0:
             record = _scored(job, record, fail)
@@ -233,16 +246,17 @@ def _settle(
     move: ServerMove | Move,
     done: Round | None,
     gradient: Gradient | None,
+    look: Look | None,
     last: RoundRecord | None,
 ) -> RoundRecord:
     """Enter what the round cost; the ledger's line for it."""
     if isinstance(move, ServerMove):
-        live.steering.pretrained(move)
+        live.steering.pretrained(move, look)
         seconds, joules = {"compute": move.time_s}, {"compute": move.energy_j}
     else:
         if done is None:
             raise ValueError("a fine-tuning round has an outcome")
-        live.steering.finetuned(done)
+        live.steering.finetuned(done, look)
         live.enter_round(done, round_)
         seconds, joules = {**done.outcome.seconds, "waiting": done.waited_s}, dict(done.outcome.joules)
     live.enter_costs(stage, seconds, joules)
