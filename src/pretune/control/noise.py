@@ -1,6 +1,6 @@
 """The variances of a run's gradients, as the run itself finds them beside those that its scenario states.
 
-Every batch is drawn with replacement. Let ``w_k = s_k / b_k``, where s_k is device k's share in the average, as weighted
+Batches are drawn with replacement. Let ``w_k = s_k / b_k``, where s_k is device k's share in the average, as weighted
 for who is missing. Let A and B be the sums of ``w_k grad l_i`` over two disjoint sets of ``h_k = floor(b_k / 2)``
 samples of each device. They have the same mean and are independent, so, whatever the gradients' means,
 
