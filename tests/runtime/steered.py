@@ -33,5 +33,5 @@ def small(share: float = 1.0, rounds: tuple[int, int] = (8, 16), **changes: Any)
 def carry_out(out: Path, share: float = 1.0, **options: Any) -> RunResult:
     """Run it, planning anew after every round unless told otherwise."""
     scenario, plan = small(share)
-    how = {"control": "rounds", "replan": "every", "outage": 0.1, **options}
-    return run(plan, scenario, out=out, task=tiny_task(), checkpoint_every=5, checkpoint_s=1e9, evaluate_every=3, **how)
+    how = {"control": "rounds", "replan": "every", "outage": 0.1, "task": tiny_task(), **options}
+    return run(plan, scenario, out=out, checkpoint_every=5, checkpoint_s=1e9, evaluate_every=3, **how)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runtime_helpers import hand_plan, small_scenario, tiny_task
+from runtime_helpers import hand_plan, norm_task, small_scenario, tiny_task
 from steered import carry_out, small
 
 from pretune.errors import InputError
@@ -58,6 +58,21 @@ def test_its_books_agree_with_each_other(tmp_path):
     lines = load_lines(tmp_path / "a" / REPLANS)
     assert lines[0]["cause"].startswith("the run begins")
     assert len(lines) >= len(finetune)
+
+
+def test_variances_that_the_scenario_states_wrongly_are_found_out(tmp_path):
+    """Random data and a small model: its gradients vary far less than the 20 that the scenario states."""
+    carry_out(tmp_path / "a")
+    lines = load_lines(tmp_path / "a" / REPLANS)
+    found = [line for line in lines if line["cause"].startswith("constants: the devices' gradient variance is 0.")]
+    assert found
+    assert 0.0 < found[0]["constants"]["devices"]["high"] < 0.8
+    assert "was found to be" in render(tmp_path / "a")
+
+
+def test_with_batch_norm_no_variance_is_estimated(tmp_path):
+    carry_out(tmp_path / "a", task=norm_task())
+    assert all("constants" not in line for line in load_lines(tmp_path / "a" / REPLANS))
 
 
 @pytest.mark.parametrize("control", ["none", "rounds"])

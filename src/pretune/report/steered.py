@@ -42,11 +42,29 @@ def steered(run: RunFolder) -> Steered | None:
         f"{count(missing)} of them not all devices took part; {count(late)} answers came too late. "
         f"{seconds(waited)} went by waiting for devices. "
         f"What was left was planned anew {count(len(replans))} times, {count(taken)} of the plans were taken."
+        f"{_constants(replans)}"
     )
     return Steered(note=note, heads=_HEADS, rows=[_row(line) for line in replans[:MOST_ROWS]])
 
 
 _HEADS = ("After rounds", "Cause", "Effect", "Rounds left", "Batches", "Criterion", "Energy left", "Time left")
+
+
+def _constants(replans: Sequence[Mapping[str, Any]]) -> str:
+    """What the run found of the gradients' variances, as the last new plan knew it."""
+    last = replans[-1].get("constants") if replans else None
+    if not isinstance(last, Mapping):
+        return ""
+    words = []
+    for side, whose in (("server", "the server's"), ("devices", "the devices'")):
+        one = last.get(side)
+        if isinstance(one, Mapping) and isinstance(one.get("ratio"), float) and isinstance(one.get("used"), float):
+            low, high = (significant(float(one.get(end) or 0.0), 2) for end in ("low", "high"))
+            words.append(
+                f"{whose} was found to be {significant(one['ratio'], 2)} ({low} to {high}) of the scenario's, "
+                f"{significant(one['used'], 2)} was counted with"
+            )
+    return f" Of the gradient variances, as the last of them knew them, {'; '.join(words)}." if words else ""
 
 
 def _row(line: Mapping[str, Any]) -> tuple[str, ...]:
