@@ -19,13 +19,13 @@ ROUNDS = "steering.jsonl"
 class LineBook:
     """An open file; `count` is how many lines it holds."""
 
-    def __init__(self, path: Path, count: int) -> None:
-        """Open the file and keep its first `count` lines.
+    def __init__(self, path: Path, count: int, *, live: bool = False) -> None:
+        """Open the file and keep its first `count` lines; `live`: others see each line at once.
 
         Raises:
             InputError: it has fewer.
         """
-        self.path, self.count = path, count
+        self.path, self.count, self._live = path, count, live
         kept = b""
         if count:
             lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
@@ -39,6 +39,8 @@ class LineBook:
         """Add a line."""
         self._file.write(json.dumps(line, allow_nan=False, separators=(",", ":")).encode() + b"\n")
         self.count += 1
+        if self._live:
+            self._file.flush()
 
     def sync(self) -> None:
         """Bring it to the disk."""

@@ -95,7 +95,7 @@ class Live:
         self.local = _local(job)
         self.planned = _planned(job)
         lines = seen.get("lines", {})
-        self.replans = LineBook(folder.path / REPLANS, int(lines.get(REPLANS, 0)))
+        self.replans = LineBook(folder.path / REPLANS, int(lines.get(REPLANS, 0)), live=True)
         self.rounds = LineBook(folder.path / ROUNDS, int(lines.get(ROUNDS, 0)))
         self.steering.log = self.replans.enter
         if not job.coupled and self.local is None:

@@ -14,9 +14,12 @@ from pretune.plans import Plan
 from pretune.report.folder import read_folder
 from pretune.studio.answers import Refused
 from pretune.studio.jobs import Job, read_tree
+from pretune.studio.replans import replans_in, steered_of
 from pretune.studio.responses import Budgets
 from pretune.studio.run_models import (
     Difference,
+    Replan,
+    Replanned,
     Rounds,
     RunInfo,
     RunResult,
@@ -55,6 +58,7 @@ def info(job: Job) -> RunInfo:
         realised=realised,
         test_loss=final.get("test_loss"),
         test_accuracy=final.get("test_accuracy"),
+        steering=steered_of(job.tree("run.json"), record),
     )
 
 
@@ -111,6 +115,7 @@ def detail(job: Job) -> RunInfo:
             "test_loss": tested[-1].test_loss if tested else None,
             "test_accuracy": tested[-1].test_accuracy if tested else None,
             "budget": Budgets(energy_j=run.scenario.budget.energy_j, delay_s=run.scenario.budget.delay_s),
+            "replanned": _replanned(found, job)[0],
         }
     )
 
@@ -130,7 +135,9 @@ def result(job: Job) -> RunResult:
     if job.kind == "calibration":
         if not job.ended:
             raise Refused(409, "run: has no result yet", "id")
-        return RunResult(run=found, calibration=read_tree(job.own / "out"))
+        # where the studio keeps its files is nobody's business: the scenario has an id
+        told = {key: value for key, value in read_tree(job.own / "out").items() if key != "scenario"}
+        return RunResult(run=found, calibration=told)
     try:
         run = read_folder(job.folder)
     except InputError as error:
@@ -142,7 +149,13 @@ def result(job: Job) -> RunResult:
         stages=_stages(run.ledger),
         series=series(run.ledger.records, MOST_POINTS),
         summary=dict(run.summary) or None,
+        replans=_replanned(found, job)[1],
     )
+
+
+def _replanned(found: RunInfo, job: Job) -> tuple[Replanned | None, list[Replan]]:
+    """What a run planned anew, where it may."""
+    return replans_in(job.folder) if found.steering is not None and found.steering.replan != "off" else (None, [])
 
 
 def _stages(ledger: Ledger) -> list[StageTotalInfo]:

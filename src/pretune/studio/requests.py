@@ -126,6 +126,15 @@ class RunRequest(Target):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     tolerance: Tolerance = 1e-4
     aggregation: Rule = "mean"
+    control: Literal["none", "rounds"] = Field(
+        default="none", description="Clocks and powers: the plan's, or the best for what each round meets."
+    )
+    replan: Literal["off", "auto", "every"] = Field(
+        default="off", description="When what is left is planned anew; needs `control` rounds."
+    )
+    outage: float = Field(
+        default=0.0, ge=0, le=0.5, description="Share of the rounds in which each device is left out for its channel."
+    )
 
 
 class CalibrateRequest(Target):

@@ -18,6 +18,66 @@ class Rounds(Answered):
     finetune: int
 
 
+class Steered(Answered):
+    """How a run meets changing conditions (docs/reality.md)."""
+
+    control: Literal["none", "rounds"]
+    replan: Literal["off", "auto", "every"]
+    outage: float
+
+
+class Replanned(Answered):
+    """How often what was left of a run was planned anew."""
+
+    made: int
+    taken: int
+
+
+class Estimated(Answered):
+    """A gradient variance over the scenario's, with its 95 % interval (null before enough rounds), and what is used."""
+
+    ratio: float | None
+    low: float | None
+    high: float | None
+    looks: int = Field(description="Rounds that it was estimated from.")
+    used: float = Field(description="What plans count with, over the scenario's.")
+
+
+class EstimatedNoise(Answered):
+    """Both sides' gradient variances."""
+
+    server: Estimated
+    devices: Estimated
+
+
+class Replan(Answered):
+    """A line of replans.jsonl: after which rounds, why, and what became of it; null criteria do not fit the budgets."""
+
+    number: int = Field(description="Counted from 1.")
+    after_pretrain: int
+    after_finetune: int
+    cause: str
+    taken: bool
+    effect: str
+    rounds_before: Rounds
+    rounds_after: Rounds
+    batch_before: int
+    batch_after: int
+    objective_before: float | None
+    objective_after: float | None
+    energy_left_j: float
+    delay_left_s: float
+    constants: EstimatedNoise | None = Field(
+        default=None, description="What the run found of its gradients' variances, where these are estimated."
+    )
+
+
+class Replans(Answered):
+    """New plans, in order; the numbers of all that come later are larger."""
+
+    replans: list[Replan]
+
+
 class RunInfo(Answered):
     """A run or a calibration; figures that are not known yet are null."""
 
@@ -38,6 +98,8 @@ class RunInfo(Answered):
     realised: Budgets | None = Field(default=None, description="What the rounds done have spent.")
     test_loss: float | None = None
     test_accuracy: float | None = None
+    steering: Steered | None = None
+    replanned: Replanned | None = None
 
 
 class Runs(Answered):
@@ -82,6 +144,7 @@ class RunResult(Answered):
     stages: list[StageTotalInfo] = Field(default=[])
     series: Series | None = None
     summary: dict[str, Any] | None = Field(default=None, description="summary.json of a run that has ended.")
+    replans: list[Replan] = Field(default=[], description="What was planned anew, the last ones.")
     scenario_id: str | None = Field(default=None, description="Of a calibration: the scenario with what was measured.")
     calibration: dict[str, Any] | None = None
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from pretune.errors import InputError
 from pretune.report import script_hash
 from pretune.studio import requests as asked
 from pretune.studio.answers import Refused
@@ -31,8 +32,11 @@ _EVENT = {
     "required": ["id", "event", "data"],
     "properties": {
         "id": {"type": "string", "description": "Records so far."},
-        "event": {"enum": ["records", "status", "reset", "end"]},
-        "data": {"type": "string", "description": "JSON: a `Series`, a `RunInfo`, nothing, or the last status."},
+        "event": {"enum": ["records", "replans", "status", "reset", "end"]},
+        "data": {
+            "type": "string",
+            "description": "JSON: a `Series`, `Replans`, a `RunInfo`, nothing, or the last status.",
+        },
     },
 }
 _REPORT_POLICY = (
@@ -61,7 +65,15 @@ def running_routes(settings: Settings, solvers: Solvers, jobs: Jobs) -> APIRoute
     async def start(body: asked.RunRequest) -> RunInfo:
         """Plan the scenario and carry the plan out, in a process of its own."""
         words = ["--seed", str(body.seed), "--tolerance", repr(body.tolerance), "--aggregation", body.aggregation]
-        return await _begun("run", body, words, {"seed": body.seed})
+        record: dict[str, Any] = {"seed": body.seed}
+        steering = {"control": body.control, "replan": body.replan, "outage": body.outage}
+        if body.replan != "off" and body.control == "none":
+            should = "rounds where replan is not off: a new plan takes every round's clocks and powers to be chosen"
+            raise InputError.field("control", body.control, should)
+        if body.control != "none" or body.outage > 0.0:
+            words += ["--control", body.control, "--replan", body.replan, "--outage", repr(body.outage)]
+            record["steering"] = steering
+        return await _begun("run", body, words, record)
 
     @routes.post("/calibrate", status_code=201, response_model=RunInfo, responses=BODY)
     async def calibrate(body: asked.CalibrateRequest) -> RunInfo:
@@ -107,7 +119,7 @@ def running_routes(settings: Settings, solvers: Solvers, jobs: Jobs) -> APIRoute
     async def follow(
         run_id: RunKey, request: Request, last_event_id: Annotated[int, Header(ge=0, le=2**53)] = 0
     ) -> Response:
-        """Server-sent events: `records`, `status`, `reset`, `end`; an event's id is the number of records so far."""
+        """Server-sent events (`records`, `replans`, `status`, `reset`, `end`); the id is the number of records so far."""
         jobs.find(run_id)
         if following["now"] >= settings.limits.streams:
             raise Refused(429, "events: too many runs are followed at a time; close a page", "events")

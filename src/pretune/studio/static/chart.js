@@ -10,12 +10,13 @@ const MOST_POINTS = 240, FEW_POINTS = 60;
  * The chart as a <figure>, or null when there is nothing to draw.
  * lines: [{label, colour, x, y, style: "line" | "dashed" | "dots" | "noisy"}] (noisy: the running mean in its range); axes: {label, divide, log, percent, fromZero};
  * options.bands: [{label, colour, start, end}], options.rules: [{label, axis, at}], options.mark: {x, y, label},
+ * options.events: {label, at: [x, …]} (something happened there),
  * options.pick: called with the index of the point of the first line that is pressed.
  */
 export function chart(title, lines, x, y, options = {}) {
   const shown = lines.map((line) => clean(line, x, y)).filter((line) => line.x.length > 0);
   if (shown.length === 0) return null;
-  const { bands = [], rules = [], mark = null } = options;
+  const { bands = [], rules = [], mark = null, events = { at: [] } } = options;
   const more = (axis, name) => [
     ...rules.filter((rule) => rule.axis === name).map((rule) => rule.at),
     ...(name === "x" ? bands.flatMap((band) => [band.start, band.end]) : []),
@@ -23,9 +24,10 @@ export function chart(title, lines, x, y, options = {}) {
   ].map((value) => value / (axis.divide ?? 1)).filter((value) => Number.isFinite(value) && !(axis.log && value <= 0));
   const xs = scale(x, [...shown.flatMap((line) => line.x), ...more(x, "x")], LEFT, WIDTH - RIGHT);
   const ys = scale(y, [...shown.flatMap((line) => line.low ? [...line.low, ...line.high] : line.y), ...more(y, "y")], HEIGHT - BOTTOM, TOP);
-  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}. ${spoken(shown, x, y)}` },
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}. ${spoken(shown, x, y)}${events.at.length ? ` ${events.label}: ${events.at.length} times.` : ""}` },
     bands.filter((band) => band.end > band.start).map((band) => drawBand(band, xs, x)),
     grid(xs, ys, x, y),
+    events.at.map((value) => drawEvent(value, xs, x)),
     rules.map((rule) => drawRule(rule, xs, ys, rule.axis === "x" ? x : y)),
     shown.map((line) => drawLine(line, xs, ys)),
     mark ? drawMark(mark, xs, ys, x, y) : null);
@@ -33,7 +35,8 @@ export function chart(title, lines, x, y, options = {}) {
   return h("figure", { class: "chart" },
     h("figcaption", {}, title), drawing,
     h("ul", { class: "legend" }, shown.length > 1 ? shown.map((line) =>
-      h("li", {}, h("span", { class: `key ${line.colour} ${line.style}` }), line.label)) : []));
+      h("li", {}, h("span", { class: `key ${line.colour} ${line.style}` }), line.label)) : [],
+    events.at.length ? h("li", {}, h("span", { class: "key event" }), events.label) : null));
 }
 
 function clean(line, x, y) {
@@ -155,6 +158,12 @@ function drawRule(rule, xs, ys, axis) {
   const ends = across ? { x1: LEFT, x2: WIDTH - RIGHT, y1: at, y2: at } : { x1: at, x2: at, y1: TOP, y2: HEIGHT - BOTTOM };
   const name = across ? { class: "rule-name", x: LEFT + 6, y: at + 16 } : { class: "rule-name end", x: at - 5, y: HEIGHT - BOTTOM - 8 };
   return [svg("line", { class: "rule", ...ends }), svg("text", name, rule.label)];
+}
+
+/** Something that happened: a line up the chart, with a foot. */
+function drawEvent(value, xs, x) {
+  const at = xs(Math.min(Math.max(value / (x.divide ?? 1), xs.low), xs.high)), floor = HEIGHT - BOTTOM;
+  return [svg("line", { class: "event", x1: at, x2: at, y1: TOP, y2: floor }), svg("path", { class: "event foot", d: `M${at - 4} ${floor}L${at + 4} ${floor}L${at} ${floor - 7}Z` })];
 }
 
 function drawLine(line, xs, ys) {

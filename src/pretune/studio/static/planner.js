@@ -40,6 +40,9 @@ export class Planner {
     at("save-plan").addEventListener("click", () => this.save("plan/file", "plan.json"));
     at("save-scenario").addEventListener("click", () => this.save("scenario/file", "scenario.json"));
     at("start-run").addEventListener("click", () => this.run());
+    // a new plan takes every round's clocks and powers to be chosen
+    at("run-replan").addEventListener("change", () => { if (at("run-replan").value !== "off") at("run-control").value = "rounds"; });
+    at("run-control").addEventListener("change", () => { if (at("run-control").value === "none") at("run-replan").value = "off"; });
   }
 
   /** Begins: the scenario of the address, the operator's, or the first example. */
@@ -167,7 +170,7 @@ export class Planner {
   async run() {
     at("start-run").disabled = true;
     try {
-      const run = await post("runs", { scenario_id: this.scenario.scenario_id, ...this.budgets.value });
+      const run = await post("runs", { scenario_id: this.scenario.scenario_id, ...this.budgets.value, ...steering() });
       this.go(`#/runs/${run.id}`);
     } catch (error) {
       this.notice(error);
@@ -176,6 +179,8 @@ export class Planner {
     }
   }
 }
+
+const steering = () => ({ control: at("run-control").value, replan: at("run-replan").value, outage: Number(at("run-outage").value) / 100 });
 
 function address(plan) {
   return `#/plan/${plan.scenario_id}?energy=${plan.budget.energy_j}&delay=${plan.budget.delay_s}`;

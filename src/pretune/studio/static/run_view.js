@@ -3,6 +3,7 @@
 import { follow, get } from "./api.js";
 import { chart } from "./chart.js";
 import { h, onFrame, put, say, table } from "./dom.js";
+import { eventsOf, merged, replansTable, steeringWords } from "./replans.js";
 import { count, joules, moment, percent, seconds, significant } from "./words.js";
 
 const KEYS = ["stage", "round", "loss", "test_loss", "test_accuracy", "planned_s", "planned_j", "realised_s", "realised_j"];
@@ -42,7 +43,7 @@ export const maximum = (values) => values.reduce((most, value) => (value > most 
 /** A run in the given place; `owner` is the runs' page. */
 export class RunView {
   constructor(place, id, owner) {
-    Object.assign(this, { place, id, owner, records: noRecords(), run: null, planned: null, stages: [], abort: new AbortController() });
+    Object.assign(this, { place, id, owner, records: noRecords(), run: null, planned: null, stages: [], replans: [], abort: new AbortController() });
   }
 
   close() { this.abort.abort(); }
@@ -62,6 +63,7 @@ export class RunView {
 
   take(event, data) {
     if (event === "records") for (const key of KEYS) this.records[key].push(...data[key]);
+    else if (event === "replans") this.anew(data.replans);
     else if (event === "reset") this.records = noRecords();
     else if (event === "status") this.changed(data);
     onFrame("run", () => this.draw());
@@ -70,6 +72,13 @@ export class RunView {
       return "end";
     }
     return "go on";
+  }
+
+  /** More of what was planned anew. */
+  anew(replans) {
+    this.replans = merged(this.replans, replans);
+    const last = this.replans.at(-1);
+    if (last) say(`Planned anew: ${last.cause}. ${last.taken ? "Taken" : "Not taken"}.`);
   }
 
   async changed(run) {
@@ -116,12 +125,13 @@ export class RunView {
     this.head = h("div", {});
     this.charts = h("div", { class: "charts" });
     this.totals = h("div", {});
+    this.steered = h("div", {});
     this.actions = h("p", { class: "buttons" });
     put(this.place,
       h("header", {}, h("p", { class: "kicker" }, h("a", { href: "#/runs" }, "All runs"), ` · ${this.run.kind}, started ${moment(this.run.created)}`),
         h("h1", {}, this.run.name), this.head, this.actions),
       this.run.kind === "run" ? h("section", { "aria-labelledby": "h-live" }, h("h2", { id: "h-live" }, "What it learns, and what it costs"), this.charts) : null,
-      this.totals);
+      this.steered, this.totals);
   }
 
   draw() {
@@ -144,12 +154,23 @@ export class RunView {
     this.drawActions();
     if (run.kind === "calibration") return;
     const figures = this.figures();
+    this.drawSteered();
     put(this.charts, figures.length ? figures : h("p", { class: "muted" }, GOING_ON.includes(run.status) ? "The first round is on its way." : "No round was recorded."));
     if (this.stages.length) {
       put(this.totals, h("section", { "aria-labelledby": "h-totals" }, h("h2", { id: "h-totals" }, "Planned against realised"),
         table("Planned against realised by stage", ["Stage", ["Rounds", "r"], ["Time planned", "r"], ["realised", "r"], ["Energy planned", "r"], ["realised", "r"], ["Test loss", "r"], ["Test accuracy", "r"]],
           this.stages.map((one) => [STAGES[one.stage] ?? one.stage, count(one.rounds), seconds(one.planned_s, 5), seconds(one.realised_s, 5), joules(one.planned_j, 5), joules(one.realised_j, 5), significant(one.test_loss), percent(one.test_accuracy)]))));
     }
+  }
+
+  /** Drawn again only where there is something new, so that a reader keeps the place in the table. */
+  drawSteered() {
+    const { run, replans } = this, words = steeringWords(run.steering);
+    const wanted = JSON.stringify([run.steering, replans.length, replans.at(-1)?.number]);
+    if (!words || wanted === this.drawnSteered) return;
+    this.drawnSteered = wanted;
+    put(this.steered, h("section", { "aria-labelledby": "h-steered" }, h("h2", { id: "h-steered" }, "How it is steered"),
+      h("p", { class: "note" }, words), run.steering.replan === "off" ? null : replansTable(replans)));
   }
 
   drawActions() {
@@ -194,15 +215,17 @@ export class RunView {
     const budget = run.budget ?? { energy_j: NaN, delay_s: NaN };
     const thinned = size > 1 && records.round.some((round, i) => i > 0 && records.stage[i] === records.stage[i - 1] && round - records.round[i - 1] > 1);
     const label = thinned ? "recorded rounds, both stages" : "round, both stages counted";
+    const events = { label: "planned anew", at: eventsOf(this.replans, records, "realised_s") };
+    const after = { label: "planned anew", at: eventsOf(this.replans, { ...records, number }, "number") };
     return [
-      chart("Accuracy on the test set", [{ label: "test accuracy", colour: "ink", style: "dots", x: records.realised_s, y: records.test_accuracy }], time, { label: "accuracy", percent: true, fromZero: true }, { bands }),
+      chart("Accuracy on the test set", [{ label: "test accuracy", colour: "ink", style: "dots", x: records.realised_s, y: records.test_accuracy }], time, { label: "accuracy", percent: true, fromZero: true }, { bands, events }),
       chart("Loss", [
         { label: "pre-training batches", colour: "pre", style: "noisy", x: pick("realised_s", pre), y: pick("loss", pre) },
         { label: "fine-tuning batches", colour: "fine", style: "noisy", x: pick("realised_s", fine), y: pick("loss", fine) },
         { label: "test loss", colour: "ink", style: "dots", x: records.realised_s, y: records.test_loss },
-      ], time, { label: "loss", fromZero: true }, { bands }),
-      chart("Energy, planned against realised", ways("j"), { label, fromZero: true }, energyAxis(maximum(records.realised_j), "energy"), { rules: rule(budget.energy_j, records.realised_j, "energy budget") }),
-      chart("Time, planned against realised", ways("s"), { label, fromZero: true }, timeAxis(maximum(records.realised_s)), { rules: rule(budget.delay_s, records.realised_s, "delay budget") }),
+      ], time, { label: "loss", fromZero: true }, { bands, events }),
+      chart("Energy, planned against realised", ways("j"), { label, fromZero: true }, energyAxis(maximum(records.realised_j), "energy"), { rules: rule(budget.energy_j, records.realised_j, "energy budget"), events: after }),
+      chart("Time, planned against realised", ways("s"), { label, fromZero: true }, timeAxis(maximum(records.realised_s)), { rules: rule(budget.delay_s, records.realised_s, "delay budget"), events: after }),
     ].filter(Boolean);
   }
 }
