@@ -119,7 +119,7 @@ def running_routes(settings: Settings, solvers: Solvers, jobs: Jobs) -> APIRoute
     async def follow(
         run_id: RunKey, request: Request, last_event_id: Annotated[int, Header(ge=0, le=2**53)] = 0
     ) -> Response:
-        """Server-sent events (`records`, `replans`, `status`, `reset`, `end`); the id is the number of records so far."""
+        """Server-sent events, from `records` to `end`; an event's id is the number of records so far."""
         jobs.find(run_id)
         if following["now"] >= settings.limits.streams:
             raise Refused(429, "events: too many runs are followed at a time; close a page", "events")

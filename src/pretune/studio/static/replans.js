@@ -1,7 +1,7 @@
 // What a steered run planned anew: the table, and where it stands in the charts.
 
 import { h, table } from "./dom.js";
-import { count, joules, percent, plural, seconds, significant } from "./words.js";
+import { count, joules, plural, seconds, significant } from "./words.js";
 
 const MOST_ROWS = 300, MOST_MARKS = 40;
 const REPLANS = { off: "nothing is planned anew", auto: "what is left is planned anew when there is a reason", every: "what is left is planned anew after every round" };
@@ -15,8 +15,14 @@ export function merged(known, came) {
 export function steeringWords(steering) {
   if (!steering) return "";
   const clocks = steering.control === "rounds" ? "Clocks and powers are chosen anew in every round" : "Clocks and powers are the plan's in every round";
-  const left = steering.outage > 0 ? `; each device is left out in the ${percent(steering.outage)} of the rounds in which its channel is worst` : "";
+  const left = steering.outage > 0 ? `; each device is left out in the ${significant(100 * steering.outage, 3)} % of the rounds in which its channel is worst` : "";
   return `${clocks}; ${REPLANS[steering.replan]}${left}.`;
+}
+
+/** The rounds of a run, as planned at first or as its last new plan has them. */
+export function roundsPlanned(run, replans) {
+  const last = replans.at(-1);
+  return run.rounds_planned && last ? { pretrain: last.after_pretrain + last.rounds_after.pretrain, finetune: last.after_finetune + last.rounds_after.finetune } : run.rounds_planned;
 }
 
 /** Where plans that were taken stand along a column of the records: at the last record before them. */

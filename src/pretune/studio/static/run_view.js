@@ -3,7 +3,7 @@
 import { follow, get } from "./api.js";
 import { chart } from "./chart.js";
 import { h, onFrame, put, say, table } from "./dom.js";
-import { eventsOf, merged, replansTable, steeringWords } from "./replans.js";
+import { eventsOf, merged, replansTable, roundsPlanned, steeringWords } from "./replans.js";
 import { count, joules, moment, percent, seconds, significant } from "./words.js";
 
 const KEYS = ["stage", "round", "loss", "test_loss", "test_accuracy", "planned_s", "planned_j", "realised_s", "realised_j"];
@@ -136,7 +136,7 @@ export class RunView {
 
   draw() {
     const { run, records } = this, last = records.stage.length - 1;
-    const planned = run.rounds_planned, done = this.done();
+    const planned = roundsPlanned(run, this.replans), done = this.done();
     const share = planned ? (done.pretrain + done.finetune) / Math.max(planned.pretrain + planned.finetune, 1) : 0;
     const of = (stage) => (planned ? `${count(done[stage])} of ${count(planned[stage])}` : count(done[stage]));
     const tile = (name, value, note) => h("li", {}, h("span", { class: "tile-name" }, name), h("span", { class: "tile-value" }, value), h("span", { class: "tile-note" }, note));
