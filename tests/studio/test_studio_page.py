@@ -15,6 +15,7 @@ import pretune
 from pretune.cli import main
 from pretune.report import words
 from pretune.scenario import load_scenario
+from sample_run import tree as made_tree
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
@@ -302,3 +303,43 @@ def test_a_run_is_cancelled_resumed_and_compared(page: Any, address: str) -> Non
     page.wait_for_selector("#h-differ")
     assert "delay budget" in page.inner_text("#view-runs")
     assert page.locator("#view-runs .chart").count() == 4
+
+
+def test_a_steered_run_shows_what_it_plans_anew(page: Any, address: str) -> None:
+    """Live, after a reload and after it was interrupted and taken up again; it can't end by itself meanwhile."""
+    convergence = {**made_tree()["convergence"], "criterion": "trajectory"}
+    endless = made_tree(budget={"energy_j": 2000.0, "delay_s": 2000.0}, convergence=convergence)
+    read = page.request.post(address + "api/v1/scenario", data={"scenario": endless}).json()
+    page.goto(f"{address}#/plan/{read['scenario_id']}")
+    page.wait_for_function("() => document.getElementById('title').textContent === 'small'")
+    page.wait_for_selector(PRECISE)
+    page.locator("#run-options summary").click()
+    page.select_option("#run-replan", "auto")
+    assert page.input_value("#run-control") == "rounds"
+    page.click("#start-run")
+    try:
+        page.wait_for_selector("#replans tbody tr >> nth=0")
+        rows = page.locator("#replans tbody tr")
+        assert "the run begins" in rows.last.inner_text()
+        page.reload()
+        page.wait_for_selector("#replans tbody tr")
+        assert "planned anew when there is a reason" in page.inner_text("#view-runs")
+        page.wait_for_selector("#view-runs .chart svg")
+        page.click("#cancel-run")
+        page.wait_for_selector('#run-state[data-state="interrupted"]')
+        before = rows.count()
+        axe = pytest.importorskip(
+            "axe_playwright_python.sync_playwright", reason="axe is not installed (extra browser)"
+        )
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            problems = axe.Axe().run(page).response["violations"]
+            assert [one["id"] for one in problems if one["impact"] in ("serious", "critical")] == []
+            assert page.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0
+        page.click("#resume-run")
+        page.wait_for_selector('#run-state[data-state="running"]')
+        page.wait_for_function("(n) => document.querySelectorAll('#replans tbody tr').length >= n", arg=before)
+        assert "the run begins" in rows.last.inner_text()
+    finally:
+        page.click("#cancel-run")
+        page.wait_for_selector('#run-state[data-state="interrupted"]')
