@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pretune.control.noise import LEAST, Look, Memory, Noise, why_not
+from pretune.control.noise import LEAST, Look, Memory, Noise, devices_seen, server_seen, why_not
 from pretune.control.rules import Control, Replan, Rules, ServerMove, Stop
 from pretune.control.steering import Steering
 from pretune.convergence.criteria import criterion_of
@@ -148,23 +148,28 @@ def test_a_look_that_is_not_finite_is_none() -> None:
 
 
 @pytest.mark.parametrize("name", ["trajectory", "final"])
-def test_rounds_done_are_restated_as_if_the_constants_had_been_known(name: str) -> None:
+def test_rounds_done_are_restated_as_they_were_seen(name: str) -> None:
+    """Counted with the scenario's constants; the looks say what would have been counted with the right ones."""
     tree = {**samples.scenario().convergence.model_dump(exclude_unset=True), "criterion": name}
     stated = criterion_of(samples.scenario(convergence=tree))
     right = criterion_of(samples.scenario(convergence={**tree, "pretrain_variance": 3.0 * tree["pretrain_variance"]}))
     progress, expected = Progress.start(stated), Progress.start(right)  # type: ignore[arg-type]
     for round_ in range(12):
-        progress = progress.pretrained(stated, 5 + round_)  # type: ignore[arg-type]
+        progress = progress.pretrained(stated, 5 + round_, 3.0)  # type: ignore[arg-type]
         expected = expected.pretrained(right, 5 + round_)  # type: ignore[arg-type]
     for round_ in range(9):
-        progress = progress.finetuned(stated, 0.1 + 0.01 * round_)  # type: ignore[arg-type]
-        expected = expected.finetuned(right, 0.4 * (0.1 + 0.01 * round_))  # type: ignore[arg-type]
-    found = progress.scaled(3.0, 0.4)
+        ratio = 0.4 + 0.1 * round_  # it drifts
+        progress = progress.finetuned(stated, 0.1 + 0.01 * round_, ratio)  # type: ignore[arg-type]
+        expected = expected.finetuned(right, ratio * (0.1 + 0.01 * round_))  # type: ignore[arg-type]
+    found = progress.as_seen()
     assert found.upper == pytest.approx(expected.upper, rel=1e-12)
     assert found.server_part == pytest.approx(expected.server_part, rel=1e-12)
     assert found.devices_part == pytest.approx(expected.devices_part, rel=1e-12)
+    assert found.as_seen() == found
     noise = Noise(server_ratio=3.0, devices_ratio=0.4)
     assert noise.applied(stated).numbers() == pytest.approx(right.numbers(), rel=1e-12)  # type: ignore[arg-type]
+    assert server_seen(noise, Look(difference_sq=6.0, expected_sq=1.0)) == 2.0
+    assert devices_seen(noise, None) == 1.0
 
 
 def steered(lines: list[Any]) -> Steering:

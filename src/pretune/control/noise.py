@@ -24,11 +24,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from pretune.convergence.criteria import Final, Trajectory
 from pretune.convergence.participation import Known
-from pretune.convergence.progress import Progress
 from pretune.scenario import Criterion, Scenario
 
 SPAN = 20.0
@@ -135,10 +134,6 @@ class Noise:
             return replace(criterion, server_noise=self.server_ratio * criterion.server_noise)
         return criterion
 
-    def restated(self, progress: Progress, before: Noise) -> Progress:
-        """What the rounds done came to, had the variances been these all along instead of `before`'s."""
-        return progress.scaled(self.server_ratio / before.server_ratio, self.devices_ratio / before.devices_ratio)
-
     def to_line(self) -> dict[str, Any]:
         """For a line about a new plan: the estimates, where there are any, and what is counted with."""
         return {
@@ -166,6 +161,16 @@ class Noise:
         return Noise(server_ratio=tree["server_ratio"], devices_ratio=tree["devices_ratio"], **sides)
 
 
+def server_seen(noise: Noise | None, look: Look | None) -> float:
+    """How many times what is counted with a look at the server's variance is; one where there is none."""
+    return look.ratio / noise.server_ratio if noise is not None and _good(look) else 1.0
+
+
+def devices_seen(noise: Noise | None, look: Look | None) -> float:
+    """The same for the devices'."""
+    return look.ratio / noise.devices_ratio if noise is not None and _good(look) else 1.0
+
+
 def why_not(scenario: Scenario) -> str:
     """Why a scenario's variances are not estimated anew; empty if they are.
 
@@ -190,9 +195,13 @@ def _moved(memory: Memory, old: float, whose: str) -> tuple[float, str]:
     return now.ratio, f"{whose} gradient variance is {now.ratio:.2g} of the scenario's{before}"
 
 
-def _seen(memory: Memory, look: Look | None) -> Memory:
+def _good(look: Look | None) -> TypeGuard[Look]:
     """A look that is not finite is none."""
-    return memory if look is None or not math.isfinite(look.ratio) else memory.seen(look.ratio)
+    return look is not None and math.isfinite(look.ratio)
+
+
+def _seen(memory: Memory, look: Look | None) -> Memory:
+    return memory.seen(look.ratio) if _good(look) else memory
 
 
 def _student(freedom: float) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from pretune.control.forecast import Scene
 from pretune.control.guard import SPARE, fitted
 from pretune.control.moves import Move, Outcome, best_move, carry_out, fixed_move
-from pretune.control.noise import Look, Noise, why_not
+from pretune.control.noise import Look, Noise, devices_seen, server_seen, why_not
 from pretune.control.outlook import Outlook
 from pretune.control.rules import Control, Log, Planner, Proposal, Replan, ServerMove, Situation, Stop
 from pretune.control.standing import Standing
@@ -99,7 +99,7 @@ class Steering:
         now.spend(move.time_s, move.energy_j, None)
         now.pretrain_left -= 1
         now.since_round_s += move.time_s
-        now.progress = now.progress.pretrained(self.criterion, move.batch)
+        now.progress = now.progress.pretrained(self.criterion, move.batch, server_seen(now.noise, look))
         now.tick(0, self.outlook)
         if now.noise is not None:
             now.noise = now.noise.pretrained(look)
@@ -122,7 +122,8 @@ class Steering:
             done.move.who, outlook.fleet.capacitance * done.move.clock_hz**3 + outlook.fleet.static, 0.0
         )
         batch = np.maximum(np.where(done.move.who, done.move.batch, now.batch), 1)
-        now.progress = now.progress.finetuned(self.criterion, float((self._noise() / batch).sum()))
+        noise = float((self._noise() / batch).sum())
+        now.progress = now.progress.finetuned(self.criterion, noise, devices_seen(now.noise, look))
         now.forecast.met(Scene.of(done.move.who, done.met))
         now.learn(done.move, done.outcome, done.met)
         now.finetune_left -= 1
@@ -261,8 +262,9 @@ class Steering:
         now = self.standing
         if now.noise is None:
             return ""
-        found, why = now.noise.updated()
-        now.progress, now.noise = found.restated(now.progress, now.noise), found
+        now.noise, why = now.noise.updated()
+        if why:  # of the rounds done it is known better than that they had what is counted with now
+            now.progress = now.progress.as_seen()
         return why
 
     # --- prices and plans ----------------------------------------------------------------------------------------

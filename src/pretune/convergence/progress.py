@@ -23,7 +23,8 @@ class Progress:
 
     trajectory: `upper` and `lower` are the numerator and the weight so far. final: `upper` is the bound of the gap.
     calibrated: `upper` and `lower` are the sums of ``1/b0`` and of ``sum_k A_k/b_k`` over the rounds done.
-    `server_part` and `devices_part`: how much of `upper` the gradients' noise on either side is (zero in calibrated).
+    `server_part` and `devices_part`: how much of `upper` the gradients' noise on either side is; `server_seen` and
+    `devices_seen`: the same with the noise that was seen instead of what was counted with (all zero in calibrated).
     """
 
     pretrain: int = 0
@@ -32,6 +33,8 @@ class Progress:
     lower: float = 0.0
     server_part: float = 0.0
     devices_part: float = 0.0
+    server_seen: float = 0.0
+    devices_seen: float = 0.0
 
     @staticmethod
     def start(criterion: Known) -> Progress:
@@ -39,20 +42,17 @@ class Progress:
         gap = 2.0 * criterion.gap if isinstance(criterion, Trajectory) else 0.0
         return Progress(upper=criterion.gap if isinstance(criterion, Final) else gap)
 
-    def pretrained(self, criterion: Known, batch: float) -> Progress:
-        """After one more pre-training round."""
-        upper, lower, server, devices = self.upper, self.lower, self.server_part, self.devices_part
+    def pretrained(self, criterion: Known, batch: float, seen: float = 1.0) -> Progress:
+        """After one more pre-training round; the noise seen was `seen` times what is counted with."""
+        upper, lower, keep, noise = self.upper, self.lower, 1.0, 0.0
         if isinstance(criterion, Trajectory):
-            upper += criterion.shift_cost + criterion.server_noise / batch
+            noise = criterion.server_noise / batch
+            upper += criterion.shift_cost + noise
             lower += criterion.pretrain_weight
-            server += criterion.server_noise / batch
         elif isinstance(criterion, Final):
-            keep = math.exp(criterion.log_r)
-            upper = keep * upper - math.expm1(criterion.log_r) * (
-                criterion.shift_floor + criterion.server_noise / batch
-            )
-            server = keep * server - math.expm1(criterion.log_r) * criterion.server_noise / batch
-            devices *= keep
+            keep, gone = math.exp(criterion.log_r), -math.expm1(criterion.log_r)
+            upper = keep * upper + gone * (criterion.shift_floor + criterion.server_noise / batch)
+            noise = gone * criterion.server_noise / batch
         else:
             upper += 1.0 / batch
         return Progress(
@@ -60,24 +60,23 @@ class Progress:
             finetune=self.finetune,
             upper=upper,
             lower=lower,
-            server_part=server,
-            devices_part=devices,
+            server_part=keep * self.server_part + noise,
+            devices_part=keep * self.devices_part,
+            server_seen=keep * self.server_seen + seen * noise,
+            devices_seen=keep * self.devices_seen,
         )
 
-    def finetuned(self, criterion: Known, noise: float) -> Progress:
-        """After one more fine-tuning round of noise ``sum_k A_k / b_k``."""
-        upper, lower, server, devices = self.upper, self.lower, self.server_part, self.devices_part
+    def finetuned(self, criterion: Known, noise: float, seen: float = 1.0) -> Progress:
+        """After one more fine-tuning round of noise ``sum_k A_k / b_k``, of which `seen` times as much was seen."""
+        upper, lower, keep, part = self.upper, self.lower, 1.0, 0.0
         if isinstance(criterion, Trajectory):
-            upper += criterion.drift_cost + criterion.device_noise * noise
+            part = criterion.device_noise * noise
+            upper += criterion.drift_cost + part
             lower += criterion.finetune_weight
-            devices += criterion.device_noise * noise
         elif isinstance(criterion, Final):
-            keep = math.exp(criterion.log_q)
-            upper = keep * upper - math.expm1(criterion.log_q) * (
-                criterion.drift_floor + criterion.device_noise * noise
-            )
-            server *= keep
-            devices = keep * devices - math.expm1(criterion.log_q) * criterion.device_noise * noise
+            keep, gone = math.exp(criterion.log_q), -math.expm1(criterion.log_q)
+            upper = keep * upper + gone * (criterion.drift_floor + criterion.device_noise * noise)
+            part = gone * criterion.device_noise * noise
         else:
             lower += noise
         return Progress(
@@ -85,18 +84,16 @@ class Progress:
             finetune=self.finetune + 1,
             upper=upper,
             lower=lower,
-            server_part=server,
-            devices_part=devices,
+            server_part=keep * self.server_part,
+            devices_part=keep * self.devices_part + part,
+            server_seen=keep * self.server_seen,
+            devices_seen=keep * self.devices_seen + seen * part,
         )
 
-    def scaled(self, server: float, devices: float) -> Progress:
-        """The same rounds, had the gradients' variances been so many times as large (trajectory and final)."""
-        return replace(
-            self,
-            upper=self.upper + (server - 1.0) * self.server_part + (devices - 1.0) * self.devices_part,
-            server_part=server * self.server_part,
-            devices_part=devices * self.devices_part,
-        )
+    def as_seen(self) -> Progress:
+        """The same rounds with the noise that was seen in place of what was counted with (trajectory and final)."""
+        more = (self.server_seen - self.server_part) + (self.devices_seen - self.devices_part)
+        return replace(self, upper=self.upper + more, server_part=self.server_seen, devices_part=self.devices_seen)
 
     def ahead(self, criterion: Known, m: float, n: float) -> tuple[float, float, float, float]:
         """``(weight, phi, psi0, psi)`` of `m` and `n` further rounds of the two stages."""
