@@ -1,11 +1,11 @@
 """What wrong variances cost a plan, and how much of it re-planning with the variances a run finds makes good.
 
-    python experiments/wrong_constants.py [--seeds 20] [--part compare|table]
+    python experiments/wrong_constants.py [--seeds 20] [--part compare|cost|table]
 
 The digits example, its channels constant, with both gradient variances stated wrongly by a factor. The criterion is
 that of the rounds really done, under the example's own (measured) constants; the models are really trained. `compare`
-writes results/wrong_constants.csv (seeds that are in it already are not done again), `table` writes it into
-docs/reality.md.
+writes results/wrong_constants.csv (seeds that are in it already are not done again), `cost` how much longer a round's
+gradient takes in halves (results/wrong_constants_cost.csv), `table` writes both into docs/reality.md.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import math
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -148,6 +149,28 @@ def compare(seeds: int) -> None:
         ticker(1)
 
 
+def cost(repeats: int = 300) -> None:
+    """CPU time of a fine-tuning round's gradient, in one go and in halves, in turns."""
+    torch.set_num_threads(1)
+    scenario = pretune.load_scenario(TASKS["digits"])
+    task = load_task(scenario.task, HERE)
+    held, model = hold(task, scenario), task.build(0)
+    batch = np.maximum(held.sizes * 2 // 3, 1)
+    crew = Crew.of(Stage.FINETUNE, held.task, held.sizes, batch, np.array(scenario.devices.weight))
+    spent = {"whole": 0.0, "halves": 0.0}
+    for number in range(1, repeats + 20):
+        for way in spent:
+            began = time.process_time()
+            if way == "whole":
+                crew.gradient(model, task.loss, 0, number)
+            else:
+                halved_gradient(crew, model, task.loss, 0, number, scenario.finetune_variances)
+            if number >= 20:
+                spent[way] += time.process_time() - began
+    row = {f"{way}_ms": 1e3 * seconds / repeats for way, seconds in spent.items()}
+    write_rows(RESULTS / "wrong_constants_cost.csv", [{"samples": int(batch.sum()), **row}])
+
+
 def table() -> None:
     """The table of docs/reality.md, from the results."""
     rows = read_rows(RESULTS / "wrong_constants.csv")
@@ -200,6 +223,11 @@ def table() -> None:
     estimated = list(POLICIES)[-1]
     counts = ", ".join(f"{np.mean(column(estimated, factor, 'replans')):.1f} at {factor:g}" for factor in FACTORS)
     lines += ["", f"Re-plans because of constants, mean number in a run: {counts} times."]
+    if (RESULTS / "wrong_constants_cost.csv").is_file():
+        (took,) = read_rows(RESULTS / "wrong_constants_cost.csv")
+        halves, whole = (f"{float(took[key]):.2f} ms" for key in ("halves_ms", "whole_ms"))
+        said = f"The gradient of a round of {took['samples']} samples takes {halves} of CPU in halves, {whole} in one go."
+        lines += ["", said]
     page = HERE.parent / "docs" / "reality.md"
     text = page.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN, 1)
@@ -216,9 +244,9 @@ def clear(wrong: list[float], right: list[float]) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--part", choices=["compare", "table"])
+    parser.add_argument("--part", choices=["compare", "cost", "table"])
     wanted = parser.parse_args()
-    parts: dict[str, Callable[[], None]] = {"compare": lambda: compare(wanted.seeds), "table": table}
+    parts: dict[str, Callable[[], None]] = {"compare": lambda: compare(wanted.seeds), "cost": cost, "table": table}
     for name, part in parts.items():
         if wanted.part in (None, name):
             part()
