@@ -226,7 +226,7 @@ def table() -> None:
     if (RESULTS / "wrong_constants_cost.csv").is_file():
         (took,) = read_rows(RESULTS / "wrong_constants_cost.csv")
         halves, whole = (f"{float(took[key]):.2f} ms" for key in ("halves_ms", "whole_ms"))
-        said = f"The gradient of a round of {took['samples']} samples takes {halves} of CPU in halves, {whole} in one go."
+        said = f"A round's gradient over {took['samples']} samples takes {halves} of CPU in halves, {whole} in one go."
         lines += ["", said]
     page = HERE.parent / "docs" / "reality.md"
     text = page.read_text(encoding="utf-8")

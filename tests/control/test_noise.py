@@ -142,7 +142,7 @@ def test_what_is_right_changes_nothing_and_what_is_wrong_changes_once() -> None:
 
 
 def test_a_look_that_is_not_finite_is_none() -> None:
-    noise, words = fed(Noise(), [math.inf, math.nan] * 10)
+    noise, words = fed(Noise(), [math.inf, math.nan, 1e200] * 10)
     assert noise == Noise()
     assert not words
 

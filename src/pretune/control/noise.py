@@ -36,6 +36,7 @@ LEAST = 8
 """Looks before an estimate is believed."""
 DEPART = 1.25
 """The whole interval has to be this many times above (or below) what is counted with, for that to be changed."""
+_MOST = 1e100
 _NORMAL = 1.959963984540054
 
 
@@ -196,8 +197,8 @@ def _moved(memory: Memory, old: float, whose: str) -> tuple[float, str]:
 
 
 def _good(look: Look | None) -> TypeGuard[Look]:
-    """A look that is not finite is none."""
-    return look is not None and math.isfinite(look.ratio)
+    """A look that is not finite, or whose square would not be, is none."""
+    return look is not None and look.ratio < _MOST
 
 
 def _seen(memory: Memory, look: Look | None) -> Memory:
