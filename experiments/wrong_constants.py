@@ -194,7 +194,7 @@ def table() -> None:
 
     lines = [
         f"Means over {len(seeds)} seeds, with 95 % intervals (Student's t). The last columns: the share of the gap "
-        "between the static plan and the one with the right constants that is closed (ratio of means; 95 % intervals by "
+        "between the static plan and the one with right constants that is closed (ratio of means; 95 % intervals by "
         "resampling the seeds), given where that gap is clear.",
         "",
         "| variances stated as | policy | rounds | criterion | test loss | test accuracy, % | gap closed: criterion "
