@@ -39,7 +39,8 @@ export function seconds(value, digits = 4) {
   if (missing(value) || !Number.isFinite(value) || Math.abs(value) < 119.95) return quantity(value, "s", digits);
   if (value < 3600) {
     const whole = Math.round(value * 10) / 10;
-    return `${Math.floor(whole / 60)}${KEPT}min ${(whole % 60).toFixed(1)}${KEPT}s`;
+    const minutes = `${Math.floor(whole / 60)}${KEPT}min`, rest = whole % 60;
+    return rest < 0.05 ? minutes : `${minutes} ${rest.toFixed(1)}${KEPT}s`;
   }
   const minutes = Math.round(value / 60);
   if (minutes < 48 * 60) return `${Math.floor(minutes / 60)}${KEPT}h ${String(minutes % 60).padStart(2, "0")}${KEPT}min`;
