@@ -21,7 +21,7 @@ NAME = "measured.jsonl"
 
 
 class Standing(StrEnum):
-    """What became of a device in a round."""
+    """What became of a device in a round; UNASKED: it was there, and a steered run did without it."""
 
     OK = "ok"
     LATE = "late"
@@ -29,6 +29,7 @@ class Standing(StrEnum):
     REJECTED = "rejected"
     BEHIND = "behind"
     ABSENT = "absent"
+    UNASKED = "unasked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +171,8 @@ def field_summary(lines: Sequence[FieldRound]) -> tuple[DeviceSummary, ...]:
                 name=last.name,
                 rounds=len(rows),
                 answered=len(good),
-                planned_compute_s=last.planned_compute_s,
-                planned_upload_s=last.planned_upload_s,
+                planned_compute_s=statistics.median([row.planned_compute_s for row in good or [last]]),
+                planned_upload_s=statistics.median([row.planned_upload_s for row in good or [last]]),
                 planned_j=sum(row.planned_j for row in good),
                 compute_s=_median([row.compute_s for row in good]),
                 upload_s=_median([row.upload_s for row in good]),

@@ -31,9 +31,8 @@ from pretune.profiling.power import Powers, Reading, measure_powers, switching
 from pretune.profiling.profile import Profile, Wish, profile
 from pretune.profiling.speed import Stepper, median_interval
 from pretune.runtime.federated.actuators import Cpufreq
-from pretune.runtime.federated.crew import weights_of
 from pretune.runtime.federated.engine import Engine
-from pretune.runtime.federated.messages import Order, model_frame
+from pretune.runtime.federated.messages import Order, model_frame, weights_of
 from pretune.runtime.task import Samples, Task
 from pretune.scenario import scenario_from_dict
 

@@ -6,11 +6,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pretune.fieldbook import NAME, field_summary, load_fieldbook
+from pretune.fieldbook import NAME, Standing, field_summary, load_fieldbook
 from pretune.report.folder import RunFolder
 from pretune.report.words import count, joules, printable, seconds
 
 MOST_ROWS = 500
+_FINE = (Standing.OK, Standing.UNASKED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ def field(run: RunFolder) -> Field | None:
         return None
     measured = statistics.median(line.measured_s for line in lines)
     planned = statistics.median(line.planned_s for line in lines)
-    missing = sum(len(line.answered) < len(line.devices) for line in lines)
+    missing = sum(any(one.standing not in _FINE for one in line.devices) for line in lines)
     note = (
         f"{count(len(lines))} rounds by separate processes, by the clock: {seconds(measured)} a round (median), "
         f"{seconds(planned)} planned. In {count(missing)} of them a device was missing. Times are medians over the "

@@ -1,6 +1,7 @@
-"""The server's side of a fine-tuning round: orders and the model out, answers in, checked and combined.
+"""The server's side of a fine-tuning round of a plan: who is asked for what, and one gradient of what came back.
 
-This file knows no network: whatever carries the frames is a `Carrier` (hub.py over streams, or Flower's messages).
+This file knows no network: whatever carries the frames is a `gather.Carrier` (hub.py over streams, or Flower's
+messages).
 """
 
 from __future__ import annotations
@@ -9,27 +10,23 @@ import contextlib
 import math
 import queue
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pretune.errors import RunFailed
 from pretune.fieldbook import FieldBook, FieldRound, Standing
 from pretune.physics.cost import FinetuneCost
 from pretune.physics.types import Floats, Ints
 from pretune.plans import FinetuneStage
 from pretune.runtime.aggregate import Combiner
 from pretune.runtime.charges import Charge, charge_finetune
-from pretune.runtime.federated.clock import Clock
 from pretune.runtime.federated.events import Events
-from pretune.runtime.federated.frames import BadFrame, unpack
-from pretune.runtime.federated.hub import Arrival
-from pretune.runtime.federated.messages import NotFinite, Order, Update, model_frame, read_update, weights_of
-from pretune.runtime.federated.rows import Answer, device_round
+from pretune.runtime.federated.gather import Carrier, Gathering, gather
+from pretune.runtime.federated.messages import Order, Update
+from pretune.runtime.federated.rows import device_round
 from pretune.runtime.gradient import Gradient, norm_sq, trainable
 from pretune.runtime.local import Crew
 from pretune.runtime.private import PrivateMean
@@ -47,19 +44,6 @@ def renormalised(shares: Floats, present: Ints) -> Floats:
     kept: Floats = shares[present]
     kept /= kept.sum()
     return kept
-
-
-class Carrier(Protocol):
-    """What brings frames to devices and back; see `hub.Hub` for what the methods do."""
-
-    inbox: queue.SimpleQueue[Arrival]
-
-    def present(self) -> list[int]: ...  # noqa: D102
-    def idle(self) -> list[int]: ...  # noqa: D102
-    def send(self, device: int, order: bytes, model: bytes) -> bool: ...  # noqa: D102
-    def clock_of(self, device: int) -> Clock | None: ...  # noqa: D102
-    def synchronise(self, device: int) -> None: ...  # noqa: D102
-    def strike(self, device: int, what: str, round_: int, why: str) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,20 +98,49 @@ class Rounds:
         here = len(self.carrier.present())
         self.events.tell("started", why=f"{here} of {count} devices are there")
 
-
-@dataclass(kw_only=True, eq=False)
-class _Gathering:
-    """The answers of one round as they come in. `sent` holds those who were sent the model, with the time."""
-
-    round: int
-    sent: dict[int, float] = field(default_factory=dict)
-    waiting: set[int] = field(default_factory=set)
-    answers: dict[int, Answer] = field(default_factory=dict)
-    standing: dict[int, Standing] = field(default_factory=dict)
-    down: int = 0
-    """Bytes of the model's frame."""
-    broken: int = 0
-    """Answers that were in order but not finite."""
+    def enter(
+        self,
+        found: Gathering,
+        names: Sequence[str],
+        cost: FinetuneCost,
+        power_w: Floats,
+        planned_s: float,
+        *,
+        began: float,
+        ended: float,
+        asked: Container[int] | None = None,
+    ) -> None:
+        """Write down what was measured in a round, beside what was planned; `asked`: not everybody was."""
+        here = set(self.carrier.present())
+        rows = []
+        for k, name in enumerate(names):
+            nothing = Standing.BEHIND if k in here else Standing.ABSENT
+            if asked is not None and k in here and k not in asked:
+                nothing = Standing.UNASKED
+            rows.append(
+                device_round(
+                    self.scenario,
+                    cost,
+                    k,
+                    name,
+                    power_w=float(power_w[k]),
+                    standing=found.standing.get(k, nothing),
+                    sent_at=found.sent.get(k),
+                    answer=found.answers.get(k),
+                    ended=ended,
+                    bytes_down=found.down,
+                )
+            )
+        self.book.enter(
+            FieldRound(
+                round=found.round,
+                began_s=began - self.began_at,
+                planned_s=planned_s,
+                planned_broadcast_s=cost.broadcast.time_s,
+                measured_s=ended - began,
+                devices=tuple(rows),
+            )
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,7 +171,8 @@ class RemoteCrew(Crew):
         began = time.monotonic()
         found = self._gather(model, seed, round_, began)
         ended = max((answer.at_s for answer in found.answers.values()), default=time.monotonic())
-        self._book(found, began, ended)
+        cost, power, planned_s = self.cost, self.piece.power_w, self.piece.round_s
+        self.rounds.enter(found, self.piece.names, cost, power, planned_s, began=began, ended=ended)
         if not found.answers:
             return Gradient(loss=math.nan, parts=[], norm_sq=math.nan)
         present: Ints = np.array(sorted(found.answers), dtype=np.int64)
@@ -166,7 +180,7 @@ class RemoteCrew(Crew):
         # noise was chosen for the plan's weights: larger ones would protect less than was promised
         private = isinstance(combine, PrivateMean)
         shares = self.shares[present] if private else self.rounds.weigh(self.shares, present)
-        mean = _combined(model, updates, shares, round_, combine)
+        mean = combined(model, updates, shares, round_, combine)
         if self.local is not None:  # what came is the sum over the local steps: of the first alone nothing is known
             mean = replace(mean, norm_known=False, whole_sq=mean.norm_sq)
         if len(present) == len(self.batch):
@@ -209,115 +223,23 @@ class RemoteCrew(Crew):
             ]
         return self._orders[seed]
 
-    def _gather(self, model: nn.Module, seed: int, round_: int, began: float) -> _Gathering:
-        carrier, patience = self.rounds.carrier, self.rounds.patience
-        frame, orders, like = model_frame(model, round_).pack(), self.orders(seed), weights_of(model)
-        found = _Gathering(round=round_, down=len(frame))
-        deadline = began + patience.deadline_s(self.piece.round_s)
-
-        def send(device: int) -> None:
-            if device not in found.sent and carrier.send(device, orders[device], frame):
-                found.sent[device] = time.monotonic()
-                found.waiting.add(device)
-
-        for device in carrier.idle():
-            send(device)
-        while True:
-            now = time.monotonic()
-            enough = len(found.answers) >= patience.fewest
-            if (not found.waiting or now >= deadline) and enough:
-                break
-            if not found.waiting and not found.answers and found.broken:
-                break  # every answer is broken: it is the model that has diverged
-            if now > began + max(patience.stalled_s, deadline - began):
-                raise RunFailed(
-                    f"fine-tuning round {round_}: {len(found.answers)} devices answered, {patience.fewest} should, "
-                    f"and it has gone on for {patience.stalled_s:g} s; what was done until then is kept"
-                )
-            try:
-                wait_s = deadline - now if deadline > now else 1.0
-                event = carrier.inbox.get(timeout=wait_s)
-            except queue.Empty:
-                continue
-            self._enter(found, event, like)
-            if not found.waiting and len(found.answers) < patience.fewest:
-                for device in carrier.idle():  # who came in meanwhile is better than nobody
-                    send(device)
-        for device in found.waiting:
-            found.standing[device] = Standing.LATE
-            why = f"no answer within {now - began:.3g} s"
-            self.rounds.events.tell("late", device=self.piece.names[device], round_=round_, why=why)
-        return found
-
-    def _enter(self, found: _Gathering, event: Arrival, like: Mapping[str, Tensor]) -> None:
-        device, carrier = event.device, self.rounds.carrier
-        if event.joined:
-            return
-        if event.left:
-            if device in found.waiting:
-                found.waiting.discard(device)
-                found.standing[device] = Standing.LEFT
-                name = self.piece.names[device]
-                self.rounds.events.tell("lost", device=name, round_=found.round, why="its stream ended in mid-round")
-            return
-        try:
-            frame = unpack(event.data)
-            if frame.kind != "update":
-                raise BadFrame(f"is a {frame.kind[:40]}, should be an update")
-            round_ = frame.whole("round")
-            if round_ < found.round or device not in found.waiting:
-                why = f"its answer of round {round_} came in round {found.round}"
-                self.rounds.events.tell("discarded", device=self.piece.names[device], round_=found.round, why=why)
-                return
-            if round_ > found.round:
-                raise BadFrame(f"is of round {round_}, which has not begun")
-            update = read_update(frame, like)
-        except BadFrame as error:
-            found.broken += isinstance(error, NotFinite)
-            found.waiting.discard(device)
-            found.standing[device] = Standing.REJECTED
-            carrier.strike(device, "rejected", found.round, str(error))
-            return
-        found.waiting.discard(device)
-        clock = carrier.clock_of(device)
-        ahead = None if clock is None else clock.ahead_s
-        found.standing[device] = Standing.OK
-        found.answers[device] = Answer(update=update, at_s=event.at_s, ahead_s=ahead, size=len(event.data))
-        if clock is not None and clock.due:
-            carrier.synchronise(device)
-
-    def _book(self, found: _Gathering, began: float, ended: float) -> None:
-        here = set(self.rounds.carrier.present())
-        rows = []
-        for k, name in enumerate(self.piece.names):
-            nothing = Standing.BEHIND if k in here else Standing.ABSENT
-            rows.append(
-                device_round(
-                    self.rounds.scenario,
-                    self.cost,
-                    k,
-                    name,
-                    power_w=float(self.piece.power_w[k]),
-                    standing=found.standing.get(k, nothing),
-                    sent_at=found.sent.get(k),
-                    answer=found.answers.get(k),
-                    ended=ended,
-                    bytes_down=found.down,
-                )
-            )
-        self.rounds.book.enter(
-            FieldRound(
-                round=found.round,
-                began_s=began - self.rounds.began_at,
-                planned_s=self.piece.round_s,
-                planned_broadcast_s=self.cost.broadcast.time_s,
-                measured_s=ended - began,
-                devices=tuple(rows),
-            )
+    def _gather(self, model: nn.Module, seed: int, round_: int, began: float) -> Gathering:
+        patience = self.rounds.patience
+        return gather(
+            self.rounds.carrier,
+            self.rounds.events,
+            self.piece.names,
+            model,
+            dict(enumerate(self.orders(seed))),
+            round_=round_,
+            began=began,
+            deadline=began + patience.deadline_s(self.piece.round_s),
+            fewest=patience.fewest,
+            stalled_s=patience.stalled_s,
         )
 
 
-def _combined(
+def combined(
     model: nn.Module, updates: list[Update], shares: Floats, round_: int, combine: Combiner | None
 ) -> Gradient:
     """One gradient of several: their weighted mean, or what a robust rule makes of them.
