@@ -11,6 +11,7 @@ from pretune.control.columns import Conditions, Fleetwide
 from pretune.control.kernel import best_span, least_span_of, new_found
 from pretune.physics import link
 from pretune.physics.types import Bools, Floats, Ints
+from pretune.reality import Conditions as Met
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +57,21 @@ class Outcome:
     def energy_j(self) -> float:
         """Joules of the round."""
         return math.fsum(self.joules.values())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Round:
+    """A fine-tuning round that was carried out; `shares` (K,) weigh the gradients, zero for who did not answer.
+
+    `missing` (K,): who should have answered by what is simulated, and really did not (`absence.really`).
+    """
+
+    move: Move
+    met: Met
+    outcome: Outcome
+    shares: Floats
+    waited_s: float
+    missing: Bools
 
 
 def make_move(
@@ -133,19 +149,24 @@ def fixed_move(
     return make_move(fleet, who, now.gain, batch, clock, power_w, slowness)
 
 
-def carry_out(fleet: Fleetwide, move: Move, now: Conditions) -> Outcome:
+def carry_out(fleet: Fleetwide, move: Move, now: Conditions, missing: Bools | None = None) -> Outcome:
     """What a round costs when the devices are as slow as they turn out to be: the cost model of math.md section 1.
 
     Computing `factor` times as long as the clock says takes `factor` times the energy. Who is not done in time has
-    computed for nothing, and does not upload.
+    computed for nothing, and does not upload. Who is `missing`, shape (K,), was asked and never heard of again: it may
+    have done anything that it was allowed to, so it counts with the most that it may have taken, and is not done.
     """
     asked = move.who
     safe = np.where(asked, move.clock_hz, 1.0)
     needed = np.where(asked, fleet.cycles * move.batch / safe * now.compute_factor, 0.0)
     done = asked & (needed <= move.compute_most_s * (1.0 + 1e-9))
     compute_s = np.minimum(needed, move.compute_most_s)
+    sent = done
+    if missing is not None:
+        compute_s = np.where(asked & missing, move.compute_most_s, compute_s)
+        sent, done = done | (asked & missing), done & ~missing
     compute_j = np.where(asked, (fleet.capacitance * move.clock_hz**3 + fleet.static) * compute_s, 0.0)
-    upload_s = np.where(done, move.upload_s, 0.0)
+    upload_s = np.where(sent, move.upload_s, 0.0)
     upload_j = (move.power_w + fleet.circuit) * upload_s
     if fleet.tdma:
         computing, sending = float(compute_s.max()), float(upload_s.sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -157,6 +157,10 @@ class Planner(Protocol):
     def propose(self, now: Situation) -> Proposal | None:
         """The best plan for what is left; None where nothing fits."""
         ...
+
+
+Ready = Callable[[], Bools]
+"""Where devices are real: which of them, shape (K,), could be asked now; it may wait until some can."""
 
 
 class Log(Protocol):

@@ -51,6 +51,8 @@ class Standing:
     longest_s: float
     alive: Bools
     absent_rounds: Ints
+    silent: Bools
+    """Who was asked last time and really did not answer: being there again does not make up for that."""
     seen_s: Floats
     """When each device was last there."""
     slow: Floats
@@ -96,6 +98,7 @@ class Standing:
             longest_s=outlook.rules.patience * outlook.span_s,
             alive=np.ones(count, dtype=np.bool_),
             absent_rounds=np.zeros(count, dtype=np.int64),
+            silent=np.zeros(count, dtype=np.bool_),
             seen_s=np.zeros(count),
             slow=np.ones(count),
             energy_factor=1.0,
@@ -126,6 +129,11 @@ class Standing:
         """The weights of those that are not lost."""
         return outlook.weights_of(self.alive)
 
+    def raised(self, outlook: Outlook) -> Floats:
+        """These weights over how likely the devices are to answer."""
+        found: Floats = self.weights(outlook) / outlook.probability
+        return found
+
     def spend(self, time_s: float, energy_j: float, device_j: Floats | None) -> None:
         """Take from what is left."""
         self.delay_left -= time_s
@@ -135,8 +143,10 @@ class Standing:
 
     def seen(self, here: Bools, time_s: float, outlook: Outlook) -> str:
         """Who is there now; returns what is new about who counts as lost, in words."""
-        self.absent_rounds = np.where(here, 0, self.absent_rounds + 1)
-        self.seen_s = np.where(here, time_s, self.seen_s)
+        heard = here & ~(self.silent & self.alive)
+        self.silent = self.silent & ~heard
+        self.absent_rounds = np.where(heard, 0, np.where(here, self.absent_rounds, self.absent_rounds + 1))
+        self.seen_s = np.where(heard, time_s, self.seen_s)
         gone = np.where(
             np.isfinite(outlook.away_s), time_s - self.seen_s > outlook.away_s, self.absent_rounds >= LOST_ROUNDS
         )
@@ -150,11 +160,16 @@ class Standing:
         self.alive = alive
         return ", ".join(news)
 
-    def learn(self, move: Move, outcome: Outcome, met: Conditions) -> None:
-        """How long computing really took; of who gave up it is known that it would have taken longer."""
+    def learn(self, move: Move, outcome: Outcome, met: Conditions, missing: Bools) -> None:
+        """How long computing really took; of who gave up it is known that it would have taken longer.
+
+        Of who is `missing` nothing is known but that it counts as away until it answers.
+        """
         told = self.slow + _LEARN * (met.compute_factor - self.slow)
         late = np.minimum(self.slow * 1.5, _SLOWEST)
-        self.slow = np.where(outcome.done, told, np.where(move.who, late, self.slow))
+        self.slow = np.where(outcome.done, told, np.where(move.who & ~missing, late, self.slow))
+        self.absent_rounds = np.where(outcome.done, 0, self.absent_rounds + missing)
+        self.silent = (self.silent | missing) & ~outcome.done
 
     def tick(self, stage: int, outlook: Outlook) -> None:
         """A round of the segment under way was done: on to the next segment where it was the last."""
@@ -199,9 +214,10 @@ class Standing:
         Raises:
             InputError: a key is missing or of another kind.
         """
-        whole, flags = {"batch", "absent_rounds"}, {"alive"}
+        whole, flags = {"batch", "absent_rounds"}, {"alive", "silent"}
         try:
             values: dict[str, Any] = {}
+            tree = {"silent": [False] * len(tree["alive"]), **tree}  # older checkpoints know of no real devices
             value: Any
             for one in fields(Standing):
                 value = tree.get("noise") if one.name == "noise" else tree[one.name]
@@ -222,3 +238,9 @@ class Standing:
             return Standing(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"the state of the run's steering is damaged ({error})") from None
+
+
+def made_up(shares: Floats, wanted: Bools, left: Bools) -> float:
+    """By what the shares of those that are left have to be raised to add up to those of all that were wanted."""
+    total = float(shares[left].sum())
+    return float(shares[wanted].sum()) / total if total > 0.0 else 1.0

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pretune.control.forecast import Scene
 from pretune.control.guard import SPARE, fitted
-from pretune.control.moves import Move, Outcome, best_move, carry_out, fixed_move
+from pretune.control.moves import Move, Round, best_move, carry_out, fixed_move
 from pretune.control.noise import Look, Noise, devices_seen, server_seen, why_not
 from pretune.control.outlook import Outlook
-from pretune.control.rules import Control, Log, Planner, Proposal, Replan, ServerMove, Situation, Stop
-from pretune.control.standing import Standing
+from pretune.control.rules import Control, Log, Planner, Proposal, Ready, Replan, ServerMove, Situation, Stop
+from pretune.control.standing import Standing, made_up
 from pretune.control.telling import replan_line, short_of
 from pretune.convergence.participation import Known
 from pretune.errors import InputError
@@ -32,19 +31,8 @@ _FIRST, _LATER = 4, 1
 """How often the simple model is corrected by the forecast before a new plan is taken: at the start, and later on."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Round:
-    """A fine-tuning round that was carried out; `shares` (K,) weigh the gradients, zero for who did not answer."""
-
-    move: Move
-    met: Conditions
-    outcome: Outcome
-    shares: Floats
-    waited_s: float
-
-
 class Steering:
-    """One run's. `outlook` is what it was told before, `standing` where it is."""
+    """One run's. `outlook` is what it was told before, `standing` where it is, `ready` who is really there."""
 
     def __init__(
         self,
@@ -57,6 +45,8 @@ class Steering:
     ) -> None:
         self.outlook, self.standing, self.reality = outlook, standing, reality
         self.planner, self.log = planner, log
+        self.ready: Ready | None = None
+        self._made_up = 1.0
         if planner is None and outlook.rules.replan is not Replan.OFF:
             raise ValueError("to plan anew takes a planner")
 
@@ -110,8 +100,9 @@ class Steering:
         """A fine-tuning round as the devices carry it out, and whose gradients count how much."""
         now, met = self.standing, self._met
         outcome = carry_out(self.outlook.fleet, move, met)
-        shares = np.where(outcome.done, now.weights(self.outlook) / self.outlook.probability, 0.0)
-        return Round(move=move, met=met, outcome=outcome, shares=shares, waited_s=now.waited_s)
+        shares = np.where(outcome.done, self._made_up * now.raised(self.outlook), 0.0)
+        nobody = np.zeros_like(outcome.done)
+        return Round(move=move, met=met, outcome=outcome, shares=shares, waited_s=now.waited_s, missing=nobody)
 
     def finetuned(self, done: Round, look: Look | None = None) -> None:
         """A fine-tuning round was done: enter what it cost, learn from it, and plan anew if there is a reason."""
@@ -125,7 +116,7 @@ class Steering:
         noise = float((self._noise() / batch).sum())
         now.progress = now.progress.finetuned(self.criterion, noise, devices_seen(now.noise, look))
         now.forecast.met(Scene.of(done.move.who, done.met))
-        now.learn(done.move, done.outcome, done.met)
+        now.learn(done.move, done.outcome, done.met, done.missing)
         now.finetune_left -= 1
         now.waited_s = 0.0
         now.tick(1, outlook)
@@ -226,7 +217,8 @@ class Steering:
             InputError: with those that are left steps need not improve the model.
         """
         now, outlook = self.standing, self.outlook
-        here = met.available & (met.gain > 0.0) & (met.clock_limit_hz > 0.0)
+        able = met.available & (met.gain > 0.0) & (met.clock_limit_hz > 0.0)
+        here = able if self.ready is None else able & self.ready()
         before = now.alive
         cause = now.seen(here, met.time_s, outlook)
         try:
@@ -237,10 +229,12 @@ class Steering:
         if cause and outlook.rules.replan is not Replan.OFF and now.alive.any():
             self._plan_anew(cause)
         fastest = outlook.fleet.fastest_s(
-            np.where(here, met.gain, 1.0), np.where(here, met.clock_limit_hz, 1.0), now.batch.astype(np.float64)
+            np.where(able, met.gain, 1.0), np.where(able, met.clock_limit_hz, 1.0), now.batch.astype(np.float64)
         )
-        able = now.battery_left > 0.0
-        return here & now.alive & able & (met.gain >= outlook.least_gain) & (fastest <= 3.0 * now.longest_s)
+        charged = now.battery_left > 0.0
+        wanted = able & now.alive & charged & (met.gain >= outlook.least_gain) & (fastest <= 3.0 * now.longest_s)
+        self._made_up = made_up(now.raised(outlook), wanted, wanted & here)
+        return wanted & here
 
     def _helps(self, move: Move) -> bool:
         """Whether a smaller round still improves the criterion."""
@@ -394,3 +388,6 @@ class Steering:
     def restore(self, tree: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.standing = Standing.from_dict(tree)
+
+
+__all__ = ["Round", "Steering"]
