@@ -34,12 +34,14 @@ def steered(run: RunFolder) -> Steered | None:
     waited = sum(float(line.get("waited_s", 0.0)) for line in rounds)
     missing = sum(int(line.get("asked", 0)) < len(run.scenario.devices) for line in rounds)
     late = sum(len(line.get("late", ())) for line in rounds)
+    gone = sum(len(line.get("missing", ())) for line in rounds)
+    unheard = f"{count(gone)} times a device was not heard of again in a round. " if gone else ""
     control = run.identity.get("control", "none")
     how = "chosen anew in every round" if control == "rounds" else "the plan's in every round"
     taken = sum(bool(line.get("taken")) for line in replans)
     note = (
         f"{count(len(rounds))} fine-tuning rounds under changing conditions, clocks and powers {how}. In "
-        f"{count(missing)} of them not all devices took part; {count(late)} answers came too late. "
+        f"{count(missing)} of them not all devices took part; {count(late)} answers came too late. {unheard}"
         f"{seconds(waited)} went by waiting for devices. "
         f"What was left was planned anew {count(len(replans))} times, {count(taken)} of the plans were taken."
         f"{_constants(replans)}"

@@ -11,7 +11,12 @@ from pretune.runtime.job import Job
 
 
 class Backend(Protocol):
-    """Puts crews of its own (`local.Crew`) in the place of those that simulate the devices."""
+    """Puts crews of its own (`local.Crew`) in the place of those that simulate the devices, and `hands.Hands`."""
+
+    @property
+    def simulates(self) -> bool:
+        """Whether there are no real channels, so that what a scenario's `variation` says is drawn unasked."""
+        ...
 
     def crews(self, job: Job, folder: Path) -> AbstractContextManager[Job]:
         """The job as it is to be run, with everything it needs up until the context is left.
@@ -23,6 +28,8 @@ class Backend(Protocol):
 
 class Simulated:
     """The crews as they are: this process computes what all devices would."""
+
+    simulates = True
 
     @contextmanager
     def crews(self, job: Job, folder: Path) -> Iterator[Job]:

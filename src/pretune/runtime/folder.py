@@ -198,7 +198,7 @@ class RunFolder:
 
     def tidy(self) -> None:
         """Remove what a run that has ended needs no more: checkpoints, and parts of files that were never finished."""
-        for file in (*checkpoint_files(self.path), *self.path.glob("*.part"), self.path / BEST):
+        for file in (*checkpoint_files(self.path), *self.path.glob("*.part"), *self.path.glob("best*")):
             file.unlink(missing_ok=True)
 
     def _take_lock(self) -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from pretune.ledger import Stage
 from pretune.plans import load_plan
 from pretune.runtime.job import Job, make_job
 from pretune.runtime.load import load_task
+from pretune.runtime.local import Crew
 from pretune.runtime.parallel import STOP, Replica, join
+from pretune.runtime.partition import hold
 from pretune.scenario import load_scenario
 
 
@@ -31,13 +35,15 @@ def main() -> None:
 
 
 def follow(job: Job, replica: Replica) -> None:
-    """The rounds that rank 0 asks for."""
+    """The rounds that rank 0 asks for, as large as it says."""
+    general = hold(job.task, job.scenario).general
     while True:
-        number, round_ = replica.order(0, 0)
-        if number == STOP:
+        batch, round_ = replica.order(0, 0)
+        if batch == STOP:
             break
+        crew = Crew.of(Stage.PRETRAIN, general, np.array([len(general)]), np.array([batch]), np.ones(1))
         replica.exchange([parameter.detach() for parameter in replica.own])
-        replica.gradient(job.stages[number].crew.batch_of(job.seed, round_))
+        replica.gradient(crew.batch_of(job.seed, round_))
     replica.leave()
 
 

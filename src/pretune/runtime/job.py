@@ -18,6 +18,7 @@ from pretune.runtime.aggregate import MEAN, Aggregation, Combiner, Rule
 from pretune.runtime.charges import Charge, charge_finetune, charge_pretrain
 from pretune.runtime.fedavg import vectorises
 from pretune.runtime.gradient import probe, trainable
+from pretune.runtime.hands import Hands, Together
 from pretune.runtime.local import Crew, LocalSteps
 from pretune.runtime.partition import hold
 from pretune.runtime.private import private_mean
@@ -57,7 +58,8 @@ class StageJob:
 class Job:
     """A run about to happen. `stages` leaves out a stage without rounds and has an entry for each segment of one.
 
-    `coupled`: see `gradient.probe`.
+    `coupled`: see `gradient.probe`. `hands` and `together`: who computes in a steered run, where it is not this process
+    alone.
     """
 
     plan: Plan
@@ -69,6 +71,8 @@ class Job:
     coupled: bool
     stages: tuple[StageJob, ...]
     aggregation: Aggregation = MEAN
+    hands: Hands | None = None
+    together: Together | None = None
 
     @property
     def rounds(self) -> int:

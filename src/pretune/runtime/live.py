@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pretune.control.absence import really
 from pretune.control.moves import Move
 from pretune.control.noise import Look
 from pretune.control.outlook import Outlook
@@ -33,7 +34,6 @@ from pretune.physics import cost
 from pretune.physics.types import Floats
 from pretune.reality import Reality
 from pretune.runtime.charges import CAUSES
-from pretune.runtime.checkpoint import state_bytes, state_of, write_whole
 from pretune.runtime.evaluate import Score, evaluate
 from pretune.runtime.fedavg import vectorises
 from pretune.runtime.folder import BEST, RunFolder
@@ -41,6 +41,7 @@ from pretune.runtime.gradient import Gradient, all_finite, step
 from pretune.runtime.halves import halved_gradient
 from pretune.runtime.job import Job
 from pretune.runtime.journal import Journal
+from pretune.runtime.keeping import Keeper
 from pretune.runtime.local import Crew, LocalSteps
 from pretune.runtime.partition import Holdings, hold
 from pretune.runtime.replan import Replanner
@@ -57,14 +58,12 @@ class Ended:
     causes: dict[str, dict[str, dict[str, float]]]
 
 
-def check_steered(job: Job, *, backend: bool, processes: int) -> None:
+def check_steered(job: Job) -> None:
     """Refuse what is not known to go together with a steered run."""
-    if backend:
-        raise InputError.field("--backend", "federated", "local: conditions and control are simulated, not imposed")
-    if processes > 1:
-        raise InputError.field("--processes", processes, "1 in a run under changing conditions")
+    if job.scenario.privacy is not None:
+        raise InputError("privacy: is not known to hold in a run under changing conditions; leave either out")
     if any(stage.combine is not None for stage in job.stages):
-        should = "mean, and no privacy: weights that make up for absent devices are known for plain averages"
+        should = "mean in a run under changing conditions: only for it is known how to make up for absent devices"
         raise InputError.field("aggregation", job.aggregation.text, should)
 
 
@@ -98,8 +97,12 @@ class Live:
         self.replans = LineBook(folder.path / REPLANS, int(lines.get(REPLANS, 0)), live=True)
         self.rounds = LineBook(folder.path / ROUNDS, int(lines.get(ROUNDS, 0)))
         self.steering.log = self.replans.enter
-        if not job.coupled and self.local is None:
-            self.steering.estimate()
+        self.keeper = Keeper(job.model, folder, journal)
+        hands, keeper = job.hands, self.keeper
+        if hands is not None:
+            self.steering.ready = lambda: hands.ready(keeper.enter)
+        if not job.coupled and self.local is None and job.together is None:
+            self.steering.estimate()  # real devices and other processes send whole gradients: no look at those
         journal.before_checkpoint = self.sync
 
     @property
@@ -130,6 +133,13 @@ class Live:
         """A pre-training round, and the look at its noise where such looks are of use."""
         batch, size = np.array([move.batch]), np.array([len(self.held.general)])
         crew = Crew.of(Stage.PRETRAIN, self.held.general, size, batch, np.ones(1))
+        found, together = None, self.job.together
+        if together is not None:
+            found = together.compute(round_, crew.batch_of(self.job.seed, round_))
+            if self.steering.standing.pretrain_left == 1:
+                together.close()
+        if found is not None:
+            return found, None
         return self._computed(crew, round_, np.array([self.outlook.scenario.assumed.pretrain_variance]))
 
     def gradient(self, done: Round, round_: int) -> tuple[Gradient | None, Look | None]:
@@ -146,6 +156,16 @@ class Live:
             return halved_gradient(crew, model, loss, seed, round_, variance)
         return crew.gradient(model, loss, seed, round_, coupled=self.job.coupled), None
 
+    def answers(self, done: Round, round_: int) -> tuple[Round, Gradient | None, Look | None]:
+        """The round as it came out, the gradient, and the look at its noise; real devices may not answer."""
+        if self.job.hands is None:
+            gradient, look = self.gradient(done, round_)
+            return done, with_whole_buffers(gradient, done), look
+        fleet, seed = self.outlook.fleet, self.job.seed
+        found = self.job.hands.ask(self.job.model, done, fleet, round_, seed=seed, local=self.local)
+        done = really(fleet, done, found.here)
+        return done, with_whole_buffers(found.mean(done), done), None
+
     def enter_costs(self, stage: Stage, seconds: dict[str, float], joules: dict[str, float]) -> None:
         """Add a round's costs to the sums by cause."""
         for cause, held in self.causes[stage.value].items():
@@ -156,12 +176,14 @@ class Live:
         """A line about a fine-tuning round."""
         names = np.array(self.outlook.scenario.devices.names)
         move, outcome = done.move, done.outcome
+        silent = {"missing": names[done.missing].tolist()} if done.missing.any() else {}
         self.rounds.enter(
             {
                 "round": round_,
                 "available": int(done.met.available.sum()),
                 "asked": int(move.who.sum()),
-                "late": names[move.who & ~outcome.done].tolist(),
+                "late": names[move.who & ~outcome.done & ~done.missing].tolist(),
+                **silent,
                 "batch": int(move.batch.sum()),
                 "worth_w": move.worth_w if math.isfinite(move.worth_w) else None,
                 "waited_s": done.waited_s,
@@ -184,13 +206,25 @@ def crew_of(held: Holdings, done: Round, local: LocalSteps | None) -> Crew:
     return replace(crew, offset_column=np.repeat(offsets[here], batch))
 
 
+def with_whole_buffers(gradient: Gradient | None, done: Round) -> Gradient | None:
+    """The gradient with buffers (batch norm's) that are means: weights that make up for others don't add up to one."""
+    if gradient is None or not gradient.buffers:
+        return gradient
+    total = float(done.shares.sum())
+    whole = {
+        name: buffer / total if buffer.dtype.is_floating_point else buffer for name, buffer in gradient.buffers.items()
+    }
+    return replace(gradient, buffers=whole)
+
+
 def train_live(job: Job, journal: Journal, live: Live, start: Callable[[], RoundRecord], fail: Fail) -> Ended:
     """Both stages, until all rounds are done or another might break a budget."""
-    steering = live.steering
+    steering, keeper = live.steering, live.keeper
     if journal.last is None:
-        journal.hold(start(), live.extra())
-        _keep_if_best(job, journal, live, journal.last)
-    while not isinstance(move := steering.next(), Stop):
+        keeper.take(start(), live.extra())
+        keeper.enter()
+    move = steering.next()
+    while not isinstance(move, Stop):
         pretraining = isinstance(move, ServerMove)
         stage = Stage.PRETRAIN if pretraining else Stage.FINETUNE
         round_ = (steering.standing.progress.pretrain if pretraining else steering.standing.progress.finetune) + 1
@@ -199,7 +233,7 @@ def train_live(job: Job, journal: Journal, live: Live, start: Callable[[], Round
         if isinstance(move, ServerMove):
             gradient, look = live.server_gradient(move, round_)
         elif done is not None:
-            gradient, look = live.gradient(done, round_)
+            done, gradient, look = live.answers(done, round_)
         if gradient is not None and not gradient.finite:
             raise fail(stage.value, round_, f"its training loss is {gradient.loss:g}")
         journal.confirm()
@@ -210,14 +244,12 @@ def train_live(job: Job, journal: Journal, live: Live, start: Callable[[], Round
         left = steering.standing.pretrain_left if pretraining else steering.standing.finetune_left
         if round_ % job.evaluate_every == 0 or left == 0:
             record = _scored(job, record, fail)
-        journal.hold(record, live.extra())
-        if record.test_loss is not None:
-            _keep_if_best(job, journal, live, record)
-    last = journal.last
-    if last is not None and last.test_loss is None:
-        last = _scored(job, last, fail)
-        journal.hold(last, live.extra())
-        _keep_if_best(job, journal, live, last)
+        keeper.take(record, live.extra())
+        move = steering.next()  # whether it was the last round shows only now
+        pending = keeper.pending
+        if isinstance(move, Stop) and pending is not None and pending.test_loss is None:
+            keeper.score(_scored(job, pending, fail))
+        keeper.enter()
     journal.confirm()
     best = None
     if not move.finished:
@@ -281,15 +313,6 @@ def _scored(job: Job, record: RoundRecord, fail: Fail) -> RoundRecord:
     if not (math.isfinite(score.loss) and all_finite(job.model.parameters())):
         raise fail(record.stage.value, record.round, f"the test loss is {score.loss:g} after it")
     return replace(record, test_loss=score.loss, test_accuracy=score.accuracy)
-
-
-def _keep_if_best(job: Job, journal: Journal, live: Live, record: RoundRecord | None) -> None:
-    """Keep the model that `record` ended with if none was better so far."""
-    if record is None or record.test_loss is None:
-        return
-    before = [one.test_loss for one in journal.ledger.evaluations if one.test_loss is not None]
-    if all(record.test_loss < loss for loss in before):
-        write_whole(live.folder.path / BEST, state_bytes(state_of(job.model)))
 
 
 def _local(job: Job) -> LocalSteps | None:

@@ -1,10 +1,10 @@
 """Pre-training on several processes or GPUs of the server: data parallel, by Accelerate over torch.distributed.
 
-The process that keeps the books is rank 0 and runs the loop of `run.py` unchanged; the others (`follow.py`) only
-compute. In every round rank 0 says which one it is and sends the model; each rank takes its slice of that round's
-batch, the same samples that one process would draw, and DistributedDataParallel averages the gradients. Followers keep
-no state from round to round, so a resumed run needs nothing of them. The result is that of one process up to the order
-of sums.
+The process that keeps the books is rank 0 and runs the loop of `run.py` or `live.py` unchanged; the others
+(`follow.py`) only compute. In every round rank 0 says which one it is and how large its batch, and sends the model;
+each rank takes its slice of that batch, the same samples that one process would draw, and DistributedDataParallel
+averages the gradients. Followers keep no state from round to round, so a resumed run needs nothing of them. The result
+is that of one process up to the order of sums.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pretune.runtime.task import PerSampleLoss, Samples
 
 DEVICES = ("cpu", "cuda")
 STOP = -1
-"""The stage number that sends followers home."""
+"""The batch that sends followers home."""
 START_S, ROUND_S = 120.0, 1800.0
 """How long ranks wait for each other: to find each other, and in a round."""
 
@@ -118,9 +118,9 @@ class Replica:
             for tensor, part in zip(some, torch.split(flat, [tensor.numel() for tensor in some]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
-    def order(self, stage: int, round_: int) -> tuple[int, int]:
-        """What rank 0 says is next: a stage and a round of it."""
-        said = torch.tensor([stage, round_], dtype=torch.int64, device=self.engine.device)
+    def order(self, batch: int, round_: int) -> tuple[int, int]:
+        """What rank 0 says is next: how many samples of which round."""
+        said = torch.tensor([batch, round_], dtype=torch.int64, device=self.engine.device)
         self.exchange([said])
         return int(said[0]), int(said[1])
 
@@ -182,12 +182,14 @@ class Team:
         self._errors: IO[bytes] | None = None
         self._environment: dict[str, str] = {}
 
-    def compute(self, stage: int, round_: int, batch: Samples) -> Gradient:
-        """The gradient of a round's batch at the job's model, by all ranks together."""
+    def compute(self, round_: int, batch: Samples) -> Gradient | None:
+        """The gradient of a round's batch at the job's model, by all ranks together; None if it has too few samples."""
+        if len(batch) < self.layout.processes:
+            return None
         try:
             replica = self.replica or self._start()
             self._look_after()
-            replica.order(stage, round_)
+            replica.order(len(batch), round_)
             own = trainable(self.job.model)
             with torch.no_grad():
                 for copy, parameter in zip(replica.own, own, strict=True):
@@ -276,10 +278,9 @@ class Team:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ParallelCrew(Crew):
-    """The server, computing its batches with a team; `number` is the stage's place in the job."""
+    """The server, computing its batches with a team."""
 
     team: Team
-    number: int
     last: int
 
     def gradient(
@@ -293,7 +294,9 @@ class ParallelCrew(Crew):
         combine: Combiner | None = None,
     ) -> Gradient:
         """See `Crew.gradient`; `model` is the job's."""
-        found = self.team.compute(self.number, round_, self.batch_of(seed, round_))
+        found = self.team.compute(round_, self.batch_of(seed, round_))
+        if found is None:
+            raise ValueError("a batch with fewer samples than processes was checked for before")
         if round_ == self.last:
             self.team.close()
         return found
@@ -307,14 +310,14 @@ def in_parallel(job: Job, layout: Layout, folder: Path, base: Path) -> Iterator[
         return
     team = Team(job, layout, folder, base)
     stages = []
-    for number, stage in enumerate(job.stages):
+    for stage in job.stages:
         if stage.stage is Stage.PRETRAIN:
-            crew = ParallelCrew(**vars(stage.crew), team=team, number=number, last=stage.last)
+            crew = ParallelCrew(**vars(stage.crew), team=team, last=stage.last)
             stages.append(replace(stage, crew=crew))
         else:
             stages.append(stage)
     try:
-        yield replace(job, stages=tuple(stages))
+        yield replace(job, stages=tuple(stages), together=team)
     finally:
         team.close()
 

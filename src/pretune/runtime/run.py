@@ -137,7 +137,8 @@ def run(
         outage: the share of rounds in which a device is left out because its channel is too bad.
 
     A scenario with a `variation`, or any of the last three, makes a steered run (`live`): no round begins that might
-    break a budget, and a run that has to stop early keeps its best model.
+    break a budget, and a run that has to stop early keeps its best model. With devices of their own (`pretune server`)
+    a `variation` alone does not: they have real channels.
 
     Raises:
         PlanMismatch: the plan was made for another scenario.
@@ -159,9 +160,10 @@ def run(
     layout = Layout(processes=processes, device=device)
     check_layout(layout, job, own_task=own_task)
     rules = rules_of(control, replan, outage)
-    steered = not rules.plain or rules.outage > 0.0 or (scenario.variation is not None and backend is None)
+    carrier = SIMULATED if backend is None else backend
+    steered = not rules.plain or rules.outage > 0.0 or (scenario.variation is not None and carrier.simulates)
     if steered:
-        check_steered(job, backend=backend is not None, processes=processes)
+        check_steered(job)
     texts = {
         "plan.json": plan.to_json() + "\n",
         "scenario.json": json.dumps(scenario.to_dict(), indent=1, allow_nan=False) + "\n",
@@ -177,7 +179,7 @@ def run(
             with (
                 _threads(int(folder.identity["threads"])),
                 in_parallel(job, layout, folder.path, where) as spread,
-                (SIMULATED if backend is None else backend).crews(spread, folder.path) as crewed,
+                carrier.crews(spread, folder.path) as crewed,
             ):
                 eager = backend is not None
                 journal = Journal(

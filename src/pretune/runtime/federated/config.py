@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pretune.control.rules import Control, Replan
 from pretune.errors import InputError
 from pretune.loader import read_tree
 from pretune.runtime.federated.crew import Patience
@@ -34,7 +35,10 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """`pretune server`. `host` is what is listened on, `public_host` the name that devices dial."""
+    """`pretune server`. `host` is what is listened on, `public_host` the name that devices dial.
+
+    `control`, `replan` and `outage` are those of `run`.
+    """
 
     path: Path
     plan: Path
@@ -52,6 +56,9 @@ class ServerConfig:
     threads: int
     keepalive_s: float
     patience: Patience
+    control: Control = Control.NONE
+    replan: Replan = Replan.OFF
+    outage: float = 0.0
 
     @property
     def state(self) -> Path:
@@ -109,6 +116,10 @@ def load_server_config(path: Path) -> ServerConfig:
     host = options.text("host", "127.0.0.1")
     waits = options.section("patience")
     mode = Mode(options.one_of("mode", list(Mode), Mode.FLOWER))
+    control = Control(options.one_of("control", list(Control), Control.NONE))
+    replan = Replan(options.one_of("replan", list(Replan), Replan.OFF))
+    if replan is not Replan.OFF and control is Control.NONE:
+        raise InputError.field("server.control", control.value, f"rounds where replan is {replan.value}")
     config = ServerConfig(
         path=path.resolve(),
         plan=base / options.text("plan"),
@@ -133,6 +144,9 @@ def load_server_config(path: Path) -> ServerConfig:
             stalled_s=waits.number("stalled_s", 600.0, low=0.0, high=1e9),
             fewest=waits.whole("fewest", 1, low=1, high=10**6),
         ),
+        control=control,
+        replan=replan,
+        outage=options.number("outage", 0.0, low=0.0, high=0.5),
     )
     waits.done()
     options.done()

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pretune.errors import PretuneError
-from pretune.ledger import Stage
 from pretune.runtime.federated.crew import Patience
 from pretune.runtime.federated.engine import Engine
 from pretune.runtime.federated.keys import enroll, load_device_key, load_public_keys
 from pretune.runtime.federated.server import Opened, Streams
 from pretune.runtime.federated.stream import Door, Lost, follow
 from pretune.runtime.job import Job
+from pretune.runtime.partition import hold
 
 HOST = "localhost"
 
@@ -30,6 +30,7 @@ class Loopback:
     """A backend of `run`."""
 
     patience: Patience = field(default_factory=Patience)
+    simulates: bool = True
 
     @contextmanager
     def crews(self, job: Job, folder: Path) -> Iterator[Job]:
@@ -52,13 +53,15 @@ class Loopback:
 
 def _devices(opened: Opened, keys: Path) -> Callable[[], None]:
     job, threads = opened.job, []
-    crew = next((stage.crew for stage in job.stages if stage.stage is Stage.FINETUNE), None)
-    for k, worker in enumerate(crew.workers() if crew is not None else []):
+    held = hold(job.task, job.scenario)
+    # a plan without fine-tuning may get some when a steered run plans anew
+    devices = job.scenario.devices.names
+    for k in range(len(devices)):
         folder = keys / "devices" / f"device-{k}"
         engine = Engine(
-            name=job.scenario.devices.names[k],
+            name=devices[k],
             scenario_sha256=job.scenario.sha256,
-            data=worker.data,
+            data=held.of(k),
             model=job.task.build(0).train(),
             loss=job.task.loss,
         )

@@ -70,6 +70,9 @@ def carry_out(errand: Errand, backend: Backend, progress: ProgressCallback | Non
         base=config.scenario.parent,
         threads=config.threads,
         aggregation=config.aggregation,
+        control=config.control.value,
+        replan=config.replan.value,
+        outage=config.outage,
         backend=backend,
         progress=progress,
     )

@@ -14,11 +14,13 @@ from pretune.fieldbook import NAME as BOOK
 from pretune.fieldbook import FieldBook
 from pretune.ledger import Stage
 from pretune.physics.cost import finetune_round
-from pretune.runtime.federated.crew import Carrier, Patience, RemoteCrew, Rounds, Weigh, renormalised
+from pretune.runtime.federated.crew import Patience, RemoteCrew, Rounds, Weigh, renormalised
 from pretune.runtime.federated.events import NAME as EVENTS
 from pretune.runtime.federated.events import Events
+from pretune.runtime.federated.gather import Carrier
 from pretune.runtime.federated.hub import Hub, Pass
 from pretune.runtime.federated.messages import weights_of
+from pretune.runtime.federated.steered import SteeredDevices
 from pretune.runtime.federated.tokens import Tokens
 from pretune.runtime.job import Job
 from pretune.runtime.private import PrivateMean
@@ -51,6 +53,7 @@ class Streams:
     keepalive_s: float = 10.0
     weigh: Weigh = renormalised
     opened: Callable[[Opened], Callable[[], None]] | None = None
+    simulates: bool = False
 
     @contextmanager
     def crews(self, job: Job, folder: Path) -> Iterator[Job]:
@@ -86,7 +89,7 @@ class Streams:
 def remote_job(
     job: Job, folder: Path, carrier: Carrier, events: Events, *, patience: Patience, weigh: Weigh = renormalised
 ) -> Iterator[Job]:
-    """The job with crews that are reached through `carrier`."""
+    """The job with crews, and hands for a steered run, that are reached through `carrier`."""
     book = FieldBook(folder / BOOK)
     priced = counted(job.scenario, job.plan.under)
     rounds = Rounds(scenario=priced, carrier=carrier, events=events, book=book, patience=patience, weigh=weigh)
@@ -104,6 +107,6 @@ def remote_job(
         crew = RemoteCrew(**vars(stage.crew), rounds=rounds, piece=piece, cost=cost)
         stages.append(replace(stage, crew=crew))
     try:
-        yield replace(job, stages=tuple(stages))
+        yield replace(job, stages=tuple(stages), hands=SteeredDevices(rounds=rounds))
     finally:
         book.close()

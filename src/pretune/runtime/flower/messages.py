@@ -155,6 +155,7 @@ class Messages:
     grid: Grid
     names: Mapping[int, str]
     patience: Patience
+    simulates: bool = False
 
     @contextmanager
     def crews(self, job: Job, folder: Path) -> Iterator[Job]:

@@ -58,7 +58,7 @@ def simulate(
     def serve(grid: Grid, context: Context) -> None:
         try:
             names = _names(grid, scenario)
-            backend = Messages(grid=grid, names=names, patience=Patience(floor_s=KNOW_S))
+            backend = Messages(grid=grid, names=names, patience=Patience(floor_s=KNOW_S), simulates=True)
             found.append(run(plan, scenario, out=out, base=base, backend=backend, **options))
         except Exception as error:  # noqa: BLE001  Flower would only log it
             errors.append(error)
