@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,11 +25,42 @@ from pretune.runtime.federated.hub import SERVICE, STREAM
 from pretune.runtime.federated.keys import enroll, load_device_key, load_public_keys
 from pretune.runtime.federated.messages import Order
 from pretune.runtime.federated.server import Opened, Streams
-from pretune.runtime.federated.stream import Door, Ticket, _hello, follow
+from pretune.runtime.federated.stream import Door, Ticket, _hello, follow, follow_until_over
 from pretune.runtime.run import RunResult, run
 
+HERE = Path(__file__).parent
+SCRIPT = HERE / "federated_processes.py"
+TASK = {"file": str(SCRIPT), "function": "make_task"}
 NAMES = ("d0", "d1", "d2", "d3")
 QUICK = Patience(factor=1.0, floor_s=0.5, start_s=20.0, stalled_s=20.0)
+
+
+def start_process(end: str, config: Path) -> subprocess.Popen[bytes]:
+    """A server or a device (`end`) in a process of its own, which the caller ends."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    return subprocess.Popen([sys.executable, str(SCRIPT), end, str(config)], env=env, stdout=subprocess.DEVNULL)
+
+
+def until(what: Callable[[], bool], why: str) -> None:
+    """Wait for something that is sure to come."""
+    limit = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < limit, why
+        time.sleep(0.005)
+
+
+def rounds_done(out: Path) -> int:
+    """Fine-tuning rounds whose lines are whole in the ledger's file."""
+    try:
+        return (out / "ledger.jsonl").read_bytes().count(b'"stage": "finetune"')
+    except OSError:
+        return 0
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @dataclass(kw_only=True)
@@ -47,10 +82,10 @@ class Fleet:
         made.__class__ = kind
         return made
 
-    def door(self, name: str, *, key_of: str | None = None) -> Door:
+    def door(self, name: str, *, key_of: str | None = None, port: int | None = None) -> Door:
         folder = self.keys / "devices"
         return Door(
-            address=f"localhost:{self.opened.port}",
+            address=f"localhost:{self.opened.port if port is None else port}",
             roots=(folder / name / "ca.crt").read_bytes(),
             key=load_device_key(folder / (key_of or name) / "device.key"),
         )
@@ -63,6 +98,11 @@ class Fleet:
             follow(engine, door, ticket)
         except PretuneError as error:
             self.errors[engine.name] = error
+
+    def faithful(self, engine: Engine, port: int) -> Callable[[], None]:
+        """A device that waits for a server that is gone to come back."""
+        door = self.door(engine.name, port=port)
+        return lambda: follow_until_over(engine, door, patience_s=60, say=lambda line: None)
 
     def start(self, *devices: Callable[[], None]) -> None:
         for device in devices:

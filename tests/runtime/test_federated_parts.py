@@ -91,6 +91,9 @@ DEVICE = {"name": "d0", "scenario": "s", "keys": "k"}
         (load_server_config, {**SERVER, "ports": 1}, "server.ports: is not a key"),
         (load_server_config, {**SERVER, "mode": "udp"}, "server.mode: holds 'udp', should hold one of flower"),
         (load_server_config, {**SERVER, "patience": {"factor": 0.5}}, "server.patience.factor: holds 0.5"),
+        (load_server_config, {**SERVER, "control": "some"}, "server.control: holds 'some', should hold one of none"),
+        (load_server_config, {**SERVER, "replan": "auto"}, "server.control: holds 'none', should hold rounds where"),
+        (load_server_config, {**SERVER, "outage": 0.7}, "server.outage: holds 0.7"),
         (load_server_config, {**SERVER, "patience": {"f": 1}}, "server.patience.f: is not a key"),
         (
             load_server_config,

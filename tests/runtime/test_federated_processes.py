@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,30 +16,12 @@ pytest.importorskip("grpc", reason="needs the extra `flower`")
 if not hasattr(signal, "SIGSTOP"):
     pytest.skip("needs SIGSTOP and SIGKILL", allow_module_level=True)
 
-from federated_helpers import NAMES, Fleet
+from federated_helpers import NAMES, TASK, Fleet, free_port, rounds_done, start_process, until
 
 from pretune.fieldbook import Standing, load_fieldbook
 from pretune.ledger import Stage, load_ledger
 from pretune.runtime.federated.engine import Engine
-from pretune.runtime.federated.keys import load_device_key
-from pretune.runtime.federated.stream import Door, follow_until_over
 from pretune.runtime.run import run
-
-HERE = Path(__file__).parent
-SCRIPT = HERE / "federated_processes.py"
-TASK = {"file": str(SCRIPT), "function": "make_task"}
-
-
-def _start(end: str, config: Path) -> subprocess.Popen[bytes]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
-    return subprocess.Popen([sys.executable, str(SCRIPT), end, str(config)], env=env, stdout=subprocess.DEVNULL)
-
-
-def _until(what, why: str) -> None:
-    limit = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < limit, why
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -62,7 +41,7 @@ def test_a_device_frozen_and_then_killed_in_mid_round(folder):
     def start_it() -> None:
         tree = {"name": "d3", "scenario": "scenario.json", "keys": "keys/devices/d3", "mode": "direct"}
         (folder / "device.json").write_text(json.dumps({**tree, "port": fleet.opened.port}))
-        process.append(_start("device", folder / "device.json"))
+        process.append(start_process("device", folder / "device.json"))
 
     class Steady(Engine):
         """Takes long enough for signals to come in mid-round."""
@@ -116,7 +95,7 @@ def test_a_server_killed_goes_on_from_the_last_completed_round(folder):
     plan = hand_plan(scenario, rounds=(5, 40))
     plan.save(folder / "plan.json")
     out = folder / "run"
-    port = _free_port()
+    port = free_port()
     tree = {"plan": "plan.json", "scenario": "scenario.json", "out": "run", "keys": "keys/server", "mode": "direct"}
     (folder / "server.json").write_text(json.dumps({**tree, "port": port}))
 
@@ -125,28 +104,16 @@ def test_a_server_killed_goes_on_from_the_last_completed_round(folder):
             time.sleep(0.02)
             return super().answer(frame, run_, received_at)
 
-    def device(name: str):
-        def act() -> None:
-            key = fleet.keys / "devices" / name
-            door = Door(
-                address=f"localhost:{port}",
-                roots=(key / "ca.crt").read_bytes(),
-                key=load_device_key(key / "device.key"),
-            )
-            follow_until_over(_engine(name, Steady), door, patience_s=60, say=lambda line: None)
-
-        return act
-
-    fleet.start(*[device(name) for name in NAMES])
+    fleet.start(*[fleet.faithful(_engine(name, Steady), port) for name in NAMES])
     done, kept = [], []
     try:
         for kills in range(2):
-            server = _start("server", folder / "server.json")
+            server = start_process("server", folder / "server.json")
             if kills < 1:
-                _until(lambda: _rounds(out) >= 15, "the server makes no progress")
+                until(lambda: rounds_done(out) >= 15, "the server makes no progress")
                 os.kill(server.pid, signal.SIGKILL)
                 server.wait()
-                done.append(_rounds(out))
+                done.append(rounds_done(out))
                 kept.append((out / "measured.jsonl").read_text().splitlines()[: done[-1] - 1])
         assert server.wait(timeout=60) == 0
     finally:
@@ -169,17 +136,3 @@ def test_a_server_killed_goes_on_from_the_last_completed_round(folder):
     mine = run(plan, scenario, out=out, task=tiny_task(), threads=1)
     for name, tensor in whole.model.state_dict().items():
         torch.testing.assert_close(mine.model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
-
-
-def _rounds(out: Path) -> int:
-    """Fine-tuning rounds whose lines are whole in the ledger's file."""
-    try:
-        return (out / "ledger.jsonl").read_bytes().count(b'"stage": "finetune"')
-    except OSError:
-        return 0
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]

@@ -8,9 +8,11 @@ import os
 import pytest
 import torch
 from runtime_helpers import hand_plan, norm_task, small_scenario, tiny_task
+from steered import small
 
 from pretune.errors import InputError, RunFailed
 from pretune.runtime import parallel
+from pretune.runtime.job import make_job
 from pretune.runtime.run import run
 
 pytest.importorskip("accelerate", reason="needs the extra `parallel`")
@@ -68,6 +70,37 @@ def test_two_processes_give_the_model_of_one_though_one_is_killed(tmp_path, monk
         torch.testing.assert_close(two.model.state_dict()[name], value, rtol=1e-5, atol=1e-6)
     assert [record.round for record in two.ledger] == [record.round for record in one.ledger]
     assert two.ledger.column("loss")[1:] == pytest.approx(one.ledger.column("loss")[1:], rel=1e-5)
+
+
+def test_a_steered_run_s_batches_are_computed_by_two_processes(tmp_path, monkeypatch):
+    """They are not the plan's: it plans anew before it begins. Eight rounds are seen."""
+    (tmp_path / "task.py").write_text(TASK, encoding="utf-8")
+    scenario, plan = small(task={"file": "task.py"}, convergence=small_scenario().convergence, rounds=(12, 3))
+    sizes, losses = [], {}
+    compute = parallel.Team.compute
+    monkeypatch.setattr(parallel.Team, "compute", lambda team, n, x: (sizes.append(len(x)), compute(team, n, x))[1])
+    for processes in (1, 2):
+
+        def progress(record, processes=processes) -> None:
+            losses.setdefault(processes, []).append(record.loss)
+            if record.round == 8:
+                raise KeyboardInterrupt
+
+        options = {"threads": 1, "base": tmp_path, "control": "rounds", "replan": "auto", "processes": processes}
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, scenario, out=tmp_path / str(processes), progress=progress, **options)
+    assert len(sizes) >= 8
+    assert plan.pretrain.batch not in sizes
+    assert losses[2][1:] == pytest.approx(losses[1][1:], rel=1e-5)
+    assert len(losses[1]) == len(losses[2]) == 9
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_batch_too_small_for_all_processes_is_not_split(tmp_path):
+    scenario = small_scenario()
+    job = make_job(hand_plan(scenario), scenario, tiny_task(), seed=0, evaluate_every=None)
+    team = parallel.Team(job, parallel.Layout(processes=2), tmp_path, tmp_path)
+    assert team.compute(1, job.task.general.take(torch.arange(1))) is None
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,16 @@ def test_a_steered_run_where_nothing_varies_learns_what_the_plain_one_does(tmp_p
         assert steered.summary["realised"][key] == pytest.approx(plain.summary["realised"][key], rel=1e-9)
 
 
+def test_batch_norm_s_statistics_are_means_whatever_the_weights_add_up_to(tmp_path):
+    """Devices are away half of the time, and the weights of the others twice theirs: 0 to 2 in all."""
+    scenario, plan = small(20.0, rounds=(0, 40), variation={"availability": {"mean_up_s": 0.3, "mean_down_s": 0.3}})
+    steered = run(plan, scenario, out=tmp_path / "a", task=norm_task())
+    scenario = small_scenario()
+    plain = run(hand_plan(scenario, rounds=(0, 40)), scenario, out=tmp_path / "b", task=norm_task())
+    for one, other in zip(steered.model.buffers(), plain.model.buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0.2, atol=0.1)
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -136,6 +146,16 @@ def test_what_does_not_go_together_is_refused_in_one_line(tmp_path, options, lin
     with pytest.raises(InputError, match=line) as caught:
         carry_out(tmp_path / "a", **options)
     assert "\n" not in str(caught.value)
+
+
+def test_privacy_is_refused_even_where_the_plan_has_no_fine_tuning(tmp_path):
+    """A new plan might have some."""
+    privacy = {"epsilon": 4.0, "delta": 1e-5, "clip": 1.0, "parameters": 64 * 12 + 12 + 12 * 10 + 10}
+    scenario, plan = small(rounds=(5, 0), privacy=privacy)
+    with pytest.raises(InputError, match="privacy: is not known to hold") as caught:
+        run(plan, scenario, out=tmp_path / "a", task=tiny_task(), control="rounds", replan="auto")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "a").exists()
 
 
 def test_another_way_of_steering_is_another_run(tmp_path):
