@@ -129,7 +129,7 @@ def test_a_device_killed_is_charged_and_made_up_for_and_lost_and_welcome_back(tm
             process[0].wait()
         if record.round == 9:
             start_it()
-            fleet.present(4)
+            until(lambda: len(fleet.opened.hub.present()) == 4, "the device does not come back")
 
     try:
         honest = [lambda name=name: fleet._follow(_engine(scenario, name), fleet.door(name)) for name in NAMES[:3]]
@@ -138,7 +138,7 @@ def test_a_device_killed_is_charged_and_made_up_for_and_lost_and_welcome_back(tm
             scenario,
             out=tmp_path / "run",
             task=tiny_task(),
-            backend=fleet.streams(*honest, start_it),
+            backend=fleet.streams(*honest, start_it, patience=Patience(floor_s=60.0)),
             progress=progress,
             control="rounds",
             replan="auto",
