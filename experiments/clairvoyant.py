@@ -32,10 +32,16 @@ from pretune.physics.types import Bools, Floats
 from pretune.scenario import Scenario
 
 _TURNS = 40
-_CLOSE = 1e-7
+_CLOSE = 1e-5
 """How closely both budgets are spent; by as much its value may be off."""
-_GRID = np.concatenate([[0.0], np.exp(np.linspace(-7.0, 0.0, 57))])
+_GRID = np.concatenate([[0.0], np.exp(np.linspace(-7.0, 0.0, 29))])
 _MOST_PRETRAIN = 1500
+_FINEST = 2
+"""Rounds by which the search may miss: what that costs is far below the gap to the bound, which is what counts."""
+
+
+class TooFew(Exception):
+    """The conditions end before it is sure that no plan has more rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +204,8 @@ class Clairvoyant:
         """The best rounds, searched from `start` and from where the bound is lowest, and the bound."""
         here = self._search(start)
         bound, lowest = self.bound(here)
-        again = self._search(lowest)
-        if self.solve(again) < self.solve(here):
-            here = again
+        if self.solve(lowest) < self.solve(here):
+            here = self._search(lowest)
             bound = max(bound, self.bound(here)[0])
         value, spent, _ = self.solved[here]
         if spent is None:
@@ -211,7 +216,7 @@ class Clairvoyant:
         """A value that no rounds and no decisions can be below, at the prices of these; and where it is lowest.
 
         Raises:
-            RuntimeError: more conditions would be needed to be sure of it.
+            TooFew: more conditions would be needed to be sure of it.
         """
         at = self.solved[rounds][2]
         if at is None:
@@ -237,7 +242,7 @@ class Clairvoyant:
         lower = left[None, :] * gap[:, None] + server + fleet[None, :] - paid
         found = float(lower.min())
         if float(costs[0].sum()) - paid < found:
-            raise RuntimeError(f"{count} rounds' conditions are too few for a bound")
+            raise TooFew
         i, n = np.unravel_index(int(lower.argmin()), lower.shape)
         if i == _MOST_PRETRAIN:
             raise RuntimeError("the bound is lowest at the most pre-training that is looked at")
@@ -248,7 +253,7 @@ class Clairvoyant:
         while math.isinf(self.solve(here)) and max(here) > 1:
             here = (here[0] * 4 // 5, here[1] * 4 // 5)
         value, step = self.solve(here), max(max(here) // 16, 1)
-        while step >= 1:
+        while step >= _FINEST:
             better = False
             for a, b in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, -1), (-1, 1)):
                 pair = max(here[0] + a * step, 0), max(here[1] + b * step, 0)
@@ -293,4 +298,4 @@ class Clairvoyant:
         return None
 
 
-__all__ = ["Best", "Clairvoyant", "Spent"]
+__all__ = ["Best", "Clairvoyant", "Spent", "TooFew"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from clairvoyant import Best, Clairvoyant
+from clairvoyant import Best, Clairvoyant, TooFew
 from reality_scenes import OUTAGE, Scene
 from reality_value import Measure
 
@@ -17,7 +18,6 @@ from pretune.control.rules import Control, Replan, Rules
 from pretune.control.simulate import simulate, steer
 from pretune.control.standing import Standing
 from pretune.control.steering import Round
-from pretune.errors import InputError
 from pretune.physics import link
 from pretune.physics.types import Bools, Floats
 from pretune.planning import Under
@@ -45,8 +45,8 @@ POLICIES: dict[str, tuple[str, Rules]] = {
     "re-planning, outage plan": ("outage", ANEW),
 }
 CLAIRVOYANT = "clairvoyant"
-CONDITIONS = 420
-"""Rounds of conditions that the clairvoyant's bound looks at."""
+CONDITIONS = 260
+"""Rounds of conditions that the clairvoyant's bound looks at, at first; twice as many where that is not enough."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Setting:
                 made, least_gain=self.least, spare=self.slowest, probability=self.chance, _known={}
             )
 
-    def common(self, seed: int) -> tuple[list[Conditions], Bools, Floats]:
+    def common(self, seed: int, count: int = CONDITIONS) -> tuple[list[Conditions], Bools, Floats]:
         """What the rounds of a seed meet, who may take part in each, and with which shares: both of shape (J, K).
 
         No heat: a processor that is never warm has all of its clock, which nobody's has less than.
@@ -108,7 +108,7 @@ class Setting:
         state = truth.start()
         now = Standing.start(outlook, state)
         met, done, shares = [], [], []
-        for _ in range(CONDITIONS):
+        for _ in range(count):
             state, one = truth.next(state, 0.0, np.zeros(len(self.least)))
             here = one.available & (one.gain > 0.0)
             now.seen(here, one.time_s, outlook)
@@ -123,9 +123,14 @@ class Setting:
 
     def foreseen(self, seed: int, start: tuple[int, int]) -> tuple[Ran, Best]:
         """The clairvoyant's run, with batches rounded down to whole ones, and what it proves."""
-        met, done, shares = self.common(seed)
-        solver = Clairvoyant(self.scenarios["mean"], self.measure, met, done, shares)
-        best = solver.best(start)
+        for count in (CONDITIONS, 2 * CONDITIONS, 4 * CONDITIONS):
+            met, done, shares = self.common(seed, count)
+            solver = Clairvoyant(self.scenarios["mean"], self.measure, met, done, shares)
+            with contextlib.suppress(TooFew):
+                best = solver.best(start)
+                break
+        else:
+            raise RuntimeError(f"{count} rounds' conditions are too few for a bound")
         n = best.rounds[1]
         batches = np.where(solver.who[:n], np.maximum(np.floor(best.spent.batches), 1), 0).astype(np.int64)
         ran = Ran(
@@ -212,4 +217,4 @@ class Setting:
         return here / max(there, 1)
 
 
-__all__ = ["CLAIRVOYANT", "POLICIES", "InputError", "Ran", "Setting"]
+__all__ = ["CLAIRVOYANT", "POLICIES", "Ran", "Setting"]

@@ -108,9 +108,9 @@ def fifty(bare: Scenario) -> Scenario:
     columns["weight"] = columns["weight"] / copies
     names = tuple(f"{name}-{i}" for i in range(copies) for name in d.names)
     fleet = dataclasses.replace(d, **columns, given_names=names)
-    budget = bare.budget
+    # three times the energy for five times the devices: both budgets bind
     return bare.replace(devices=fleet, task=None).with_budget(
-        energy_j=budget.energy_j * copies, delay_s=budget.delay_s
+        energy_j=3.0 * bare.budget.energy_j, delay_s=bare.budget.delay_s
     )
 
 
