@@ -182,9 +182,7 @@ class Clairvoyant:
             b0 = min(max(b0, 1.0), float(self.scenario.server.samples))
             energy, delay = m * joules * b0, m * seconds * b0
         j, s, _, batches = self.rounds_at(self.worths(n), price, worth, slice(0, n))
-        return Spent(
-            energy_j=energy + float(j.sum()), delay_s=delay + float(s.sum()), server_batch=b0, batches=batches
-        )
+        return Spent(energy_j=energy + float(j.sum()), delay_s=delay + float(s.sum()), server_batch=b0, batches=batches)
 
     def value(self, rounds: tuple[int, int], spent: Spent) -> float:
         """The criterion for these decisions, by the same recursion as everybody else's."""

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 from clairvoyant import Best, Clairvoyant, TooFew
-from reality_scenes import OUTAGE, Scene
+from reality_scenes import OUTAGE
+from reality_scenes import Scene as Hard
 from reality_value import Measure
 
 import pretune
-from pretune.control.outlook import Outlook
+from pretune.control.forecast import FORESEEN, Forecast, Scene
+from pretune.control.outlook import Outlook, likely_rounds
 from pretune.control.rules import Control, Replan, Rules
 from pretune.control.simulate import simulate, steer
 from pretune.control.standing import Standing
@@ -78,7 +80,7 @@ class Setting:
     worst (or its computing slowest), by the floors of the ergodic plan. How likely that is, is known.
     """
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Hard) -> None:
         self.scene = scene
         self.scenarios = {kind: scene.scenario(planning) for kind, planning in PLANNING.items()}
         self.plans = {kind: pretune.plan(scenario) for kind, scenario in self.scenarios.items()}
@@ -92,11 +94,21 @@ class Setting:
         self.slowest: Floats = counted.slowest
         self.chance = participation(self.scenarios["ergodic"], counted.odds)
         reality = Reality.of(mean)
+        likely = [
+            Scene.of(met.available & (met.gain >= self.least), met)
+            for met in likely_rounds(reality, mean.budget.delay_s)[: 2 * FORESEEN]
+        ]
+        foreseen = [one for one in likely if one.who.any()][:FORESEEN]
         self.outlooks: dict[str, Outlook] = {}
         for name, (kind, rules) in POLICIES.items():
             made = Outlook.of(self.scenarios[kind], self.plans[kind], rules, reality)
             self.outlooks[name] = dataclasses.replace(
-                made, least_gain=self.least, spare=self.slowest, probability=self.chance, _known={}
+                made,
+                least_gain=self.least,
+                spare=self.slowest,
+                probability=self.chance,
+                first=Forecast(list(foreseen)),
+                _known={},
             )
 
     def common(self, seed: int, count: int = CONDITIONS) -> tuple[list[Conditions], Bools, Floats]:

@@ -28,6 +28,7 @@ LOST_TIMES = 7.0
 """A device is lost when it has been away for so many times as long as it usually is (chance: e^-7)..."""
 LOST_ROUNDS = 5
 """...or, where it should never be away, for so many rounds in a row."""
+_GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 _FAR = 7919
 """Between the seed of what a run meets and the first of those its outlook is drawn with."""
 
@@ -68,7 +69,7 @@ class Outlook:
             raise InputError.field("plan.status", plan.status.value, "a status with a plan to run")
         fleet = Fleetwide.of(scenario, finetune.bandwidth_hz)
         spare = _spare(reality, rules.in_time)
-        draws = _draws(reality)
+        draws = likely_rounds(reality, scenario.budget.delay_s)
         gains = np.array([met.gain for met in draws])
         span, least = 0.0, np.zeros(len(fleet))
         if finetune.rounds:
@@ -177,12 +178,16 @@ def _likely(reality: Reality, spare: Floats) -> Floats:
     return likely
 
 
-def _draws(reality: Reality) -> list[Conditions]:
-    """First rounds of other seeds: what a round is likely to be, the run's own seed and traces not looked at."""
+def likely_rounds(reality: Reality, run_s: float) -> list[Conditions]:
+    """First rounds of other seeds: what a round is likely to be, the run's own seed and traces not looked at.
+
+    Their times are spread over those of a run of `run_s` seconds, any few of them in a row too (multiples of the golden
+    section): devices on a way are not only where they begin.
+    """
     found = []
     for i in range(DRAWS):
         other = replace(reality, seed=reality.seed + _FAR * (i + 1), trace=None)
-        found.append(other.next(other.start(), 0.0)[1])
+        found.append(other.next(other.start(), run_s * math.fmod((i + 0.5) * _GOLDEN, 1.0))[1])
     return found
 
 
