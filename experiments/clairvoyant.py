@@ -32,12 +32,11 @@ from pretune.physics.types import Bools, Floats
 from pretune.scenario import Scenario
 
 _TURNS = 40
-_CLOSE = 1e-5
+_CLOSE = 1e-4
 """How closely both budgets are spent; by as much its value may be off."""
-_GRID = np.concatenate([[0.0], np.exp(np.linspace(-7.0, 0.0, 29))])
+_GRID = np.concatenate([[0.0], np.exp(np.linspace(-6.0, 0.0, 19))])
 _MOST_PRETRAIN = 1500
-_FINEST = 2
-"""Rounds by which the search may miss: what that costs is far below the gap to the bound, which is what counts."""
+_FINEST = 1
 
 
 class TooFew(Exception):
@@ -250,7 +249,7 @@ class Clairvoyant:
         here = start
         while math.isinf(self.solve(here)) and max(here) > 1:
             here = (here[0] * 4 // 5, here[1] * 4 // 5)
-        value, step = self.solve(here), max(max(here) // 16, 1)
+        value, step = self.solve(here), 8 * _FINEST
         while step >= _FINEST:
             better = False
             for a, b in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, -1), (-1, 1)):

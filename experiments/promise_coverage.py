@@ -12,8 +12,9 @@ devices), each in channels of its own, by the policy of docs/uncertainty.md. Wha
 - `worst_case`: gains drawn anywhere within the interval, a different one each round, one run in ten at its worst end;
   whether all uploads of the run arrive, and the budgets.
 
-Intervals are Clopper and Pearson's, 95%, two-sided. Writes ``results/promise_coverage.csv`` and the table of
-docs/uncertainty.md.
+Intervals are Clopper and Pearson's, 95%, two-sided. Whether less is kept than was promised is tested by the exact
+one-sided binomial test, for each mode all laws and fleets together, and for each cell, with Holm's correction. Writes
+``results/promise_coverage.csv`` and the tables of docs/uncertainty.md; with ``--table`` the tables alone, from there.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from common import HERE, RESULTS, write_rows
+from common import HERE, RESULTS, read_rows, write_rows
 from rich.progress import track
-from scipy.stats import beta
+from scipy.stats import beta, binom
 
 import pretune
 from pretune.fleet import COLUMNS, Fleet
@@ -240,27 +241,78 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def holm(chances: list[float]) -> list[float]:
+    """Holm's correction of the probabilities of several tests."""
+    corrected, largest = [0.0] * len(chances), 0.0
+    for place, i in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
+        largest = max(largest, min(1.0, (len(chances) - place) * chances[i]))
+        corrected[i] = largest
+    return corrected
+
+
+def tests(rows: list[dict[str, Any]]) -> list[str]:
+    """Whether less is kept than was promised: each mode's uploads together, and the worst single cell."""
+    asked = [row for row in rows if row["rounds"] and row["promised"] < 1.0]
+    kept = [round(row["kept"] * row["samples"]) for row in asked]
+    cells = holm([float(binom.cdf(k, row["samples"], row["promised"])) for k, row in zip(kept, asked, strict=True)])
+    modes = list(dict.fromkeys(row["mode"] for row in asked))
+    sums = [
+        tuple(sum(x for x, row in zip(column, asked, strict=True) if row["mode"] == mode) for mode in modes)
+        for column in (kept, [row["samples"] for row in asked])
+    ]
+    chances = [float(binom.cdf(k, n, asked[0]["promised"])) for k, n in zip(*sums, strict=True)]
+    lines = [
+        "| mode | uploads | promised | kept | P(as few or fewer), if 0.95 is the truth | Holm, over the modes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for mode, k, n, one, all_ in zip(modes, *sums, chances, holm(chances), strict=True):
+        lines.append(f"| {mode} | {n} | {asked[0]['promised']:.2f} | {k / n:.4f} | {one:.3f} | {all_:.3f} |")
+    return [*lines, "", f"Of the {len(asked)} cells one by one, the smallest probability is {min(cells):.3f} (Holm)."]
+
+
+def read_back() -> list[dict[str, Any]]:
+    """The rows of the results, numbers as numbers."""
+    words, whole = {"law", "mode", "budgets_promised"}, {"devices", "rounds", "runs", "samples"}
+    return [
+        {
+            key: text if key in words else int(float(text)) if key in whole else float(text)
+            for key, text in row.items()
+            if text
+        }
+        for row in read_rows(RESULTS / "promise_coverage.csv")
+    ]
+
+
+def write_page(rows: list[dict[str, Any]]) -> None:
+    """Both tables into the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name, lines in (("coverage", table(rows)), ("tests", tests(rows))):
+        block = "\n".join(lines)
+        marks = rf"(<!-- table {name}: [^>]*-->\n).*?(\n<!-- end -->)"
+        text = re.sub(marks, lambda found, block=block: found[1] + block + found[2], text, flags=re.DOTALL)
+    PAGE.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """All cells, one after the other."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=4000)
     parser.add_argument("--dry", action="store_true", help="print the table, write nothing")
+    parser.add_argument("--table", action="store_true", help="write the tables anew, from the results")
     arguments = parser.parse_args()
+    if arguments.table:
+        write_page(read_back())
+        return
     cells = [(law, count, mode) for law in LAWS for count in COUNTS for mode in MODES]
     cells += [("any within 3 dB", count, "worst case 3 dB") for count in COUNTS]
     rows = []
     for law, count, mode in track(cells, description="Cells", disable=not sys.stderr.isatty()):
         runs = arguments.runs if count < 50 else max(1, arguments.runs // 4)
         rows.append(cell(law, count, mode, runs))
-    lines = table(rows)
-    print("\n".join(lines))
+    print("\n".join([*table(rows), "", *tests(rows)]))
     if not arguments.dry:
         write_rows(RESULTS / "promise_coverage.csv", rows)
-        text = PAGE.read_text(encoding="utf-8")
-        block = "\n".join(lines)
-        marks = r"(<!-- table coverage: [^>]*-->\n).*?(\n<!-- end -->)"
-        text = re.sub(marks, lambda found: found[1] + block + found[2], text, flags=re.DOTALL)
-        PAGE.write_text(text, encoding="utf-8")
+        write_page(rows)
 
 
 if __name__ == "__main__":

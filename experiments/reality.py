@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from common import RESULTS, Ticker, read_rows, write_rows
 from reality_learn import Learner
-from reality_policies import CLAIRVOYANT, POLICIES, STEERED, Setting
+from reality_policies import CLAIRVOYANT, POLICIES, STEERED, UNTRAINED, Setting
 from reality_scenes import SCENES
 from reality_table import write_page
 
@@ -35,18 +35,19 @@ def compare(seeds: int, scenes: Sequence[str], target: Path, *, train: bool) -> 
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = list(read_rows(target)) if target.is_file() else []
     todo = []
-    for scene in scenes:
-        key = "test_loss" if train and SCENES[scene].trains else "criterion"
-        for seed in range(seeds):
-            held = [row for row in rows if row["scene"] == scene and int(row["seed"]) == seed and row[key] != "nan"]
-            if len(held) <= len(POLICIES):
-                todo.append((scene, seed))
+    for begin in range(0, seeds, 10):  # some of every scene first
+        for scene in scenes:
+            for seed in range(begin, min(begin + 10, seeds)):
+                held = [row for row in rows if row["scene"] == scene and int(row["seed"]) == seed]
+                wanted = train and seed < SCENES[scene].trains
+                if not held or (wanted and held[0]["test_loss"] == "nan"):
+                    todo.append((scene, seed))
     ticker, before = Ticker("seeds", len(todo)), ""
     for scene, seed in todo:
         if scene != before:
             setting, before = Setting(SCENES[scene]), scene
             learner = Learner(setting.scenarios["mean"]) if train and SCENES[scene].trains else None
-        made = _seed(setting, learner, seed)
+        made = _seed(setting, learner if seed < SCENES[scene].trains else None, seed)
         rows = [row for row in rows if not (row["scene"] == scene and int(row["seed"]) == seed)] + made
         order = list(SCENES)
         rows.sort(key=lambda row: (order.index(row["scene"]), int(row["seed"])))
@@ -61,9 +62,9 @@ def _seed(setting: Setting, learner: Learner | None, seed: int) -> list[dict[str
     runs[CLAIRVOYANT], best = setting.foreseen(seed, (len(last.pretrain), len(last.shares)))
     if learner is not None:
         learner.pretrained.clear()
-    rows = []
+    rows, nothing = [], (math.nan, math.nan)
     for policy, ran in runs.items():
-        loss, accuracy = (math.nan, math.nan) if learner is None else learner.learnt(ran, seed)
+        loss, accuracy = nothing if learner is None or policy in UNTRAINED else learner.learnt(ran, seed)
         rows.append(
             {
                 "scene": setting.scene.name,

@@ -47,6 +47,8 @@ POLICIES: dict[str, tuple[str, Rules]] = {
     "re-planning, outage plan": ("outage", ANEW),
 }
 CLAIRVOYANT = "clairvoyant"
+UNTRAINED = ("static, worst-case plan", "control, outage plan")
+"""No models are trained for these."""
 CONDITIONS = 260
 """Rounds of conditions that the clairvoyant's bound looks at, at first; twice as many where that is not enough."""
 
@@ -99,6 +101,7 @@ class Setting:
             for met in likely_rounds(reality, mean.budget.delay_s)[: 2 * FORESEEN]
         ]
         foreseen = [one for one in likely if one.who.any()][:FORESEEN]
+        self._common: dict[tuple[int, int], tuple[list[Conditions], Bools, Floats]] = {}
         self.outlooks: dict[str, Outlook] = {}
         for name, (kind, rules) in POLICIES.items():
             made = Outlook.of(self.scenarios[kind], self.plans[kind], rules, reality)
@@ -116,6 +119,8 @@ class Setting:
 
         No heat: a processor that is never warm has all of its clock, which nobody's has less than.
         """
+        if (seed, count) in self._common:
+            return self._common[seed, count]
         truth, outlook = self.scene.truth(seed), self.outlooks["static"]
         state = truth.start()
         now = Standing.start(outlook, state)
@@ -131,7 +136,9 @@ class Setting:
             met.append(one)
             done.append(who)
             shares.append(np.where(who, outlook.weights_of(now.alive) / outlook.probability, 0.0))
-        return met, np.array(done), np.array(shares)
+        self._common.clear()
+        self._common[seed, count] = met, np.array(done), np.array(shares)
+        return self._common[seed, count]
 
     def foreseen(self, seed: int, start: tuple[int, int]) -> tuple[Ran, Best]:
         """The clairvoyant's run, with batches rounded down to whole ones, and what it proves."""
@@ -224,9 +231,10 @@ class Setting:
     def _present(self, rounds: Sequence[Round], seed: int) -> float:
         """Gradients that counted, over those of the devices that the common rule lets take part in these rounds."""
         _, done, _ = self.common(seed)
+        rounds = [one for one in rounds if one.met.round < len(done)]
         here = sum(int(one.outcome.done.sum()) for one in rounds)
         there = sum(int(done[one.met.round].sum()) for one in rounds)
         return here / max(there, 1)
 
 
-__all__ = ["CLAIRVOYANT", "POLICIES", "Ran", "Setting"]
+__all__ = ["CLAIRVOYANT", "POLICIES", "UNTRAINED", "Ran", "Setting"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,20 +71,24 @@ class Truth:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One of them; `hard` in words. `trains`: whether models are trained for it."""
+    """One of them; `hard` in words. `trains`: for how many seeds models are trained."""
 
     name: str
     hard: str
     variation: Mapping[str, Any]
     wrong: Wrong = Wrong()
     changed: Callable[[Scenario], Scenario] | None = None
-    trains: bool = True
+    trains: int = 10
+
+    @cached_property
+    def bare(self) -> Scenario:
+        """The scenario without its variation."""
+        read = pretune.load_scenario(TASKS["digits"])
+        return read if self.changed is None else self.changed(read)
 
     def scenario(self, planning: Mapping[str, Any] | None = None) -> Scenario:
         """The digits example with this scene's variation, to be planned like this."""
-        bare = pretune.load_scenario(TASKS["digits"])
-        bare = bare if self.changed is None else self.changed(bare)
-        return bare.replace(variation=dict(self.variation), planning=None if planning is None else dict(planning))
+        return self.bare.replace(variation=dict(self.variation), planning=None if planning is None else dict(planning))
 
     def truth(self, seed: int) -> Truth:
         """What a seed's run meets."""
@@ -129,6 +134,7 @@ SCENES = {
             name="rayleigh",
             hard="Rayleigh fading, independent from round to round",
             variation={"fading": {"kind": "rayleigh"}},
+            trains=20,
         ),
         Scene(
             name="shadowed",
@@ -139,12 +145,14 @@ SCENES = {
             name="absences",
             hard="every device is away for a third of the time, for 40 rounds at a time (Rician, K = 3)",
             variation={"fading": RICIAN, "availability": AWAY},
+            trains=20,
         ),
         Scene(
             name="lost",
             hard="four of the ten devices are gone for good from round 30 on, which nobody foresaw (Rician, K = 3)",
             variation={"fading": RICIAN},
             wrong=Wrong(gone=True, who=(0, 2, 5, 8), first=30),
+            trains=20,
         ),
         Scene(
             name="hot",
@@ -177,6 +185,7 @@ SCENES = {
             hard="the gains are 6 dB above what the scenario says (Rician, K = 3)",
             variation={"fading": RICIAN},
             wrong=Wrong(gain=10.0**0.6),
+            trains=20,
         ),
         Scene(
             name="lying clocks",
@@ -193,7 +202,7 @@ SCENES = {
                 "availability": AWAY,
             },
             changed=fifty,
-            trains=False,
+            trains=0,
         ),
     )
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from common import HERE
-from reality_policies import CLAIRVOYANT, POLICIES
+from reality_policies import CLAIRVOYANT, POLICIES, UNTRAINED
 from reality_scenes import SCENES
 from scipy import stats
 
@@ -38,6 +38,9 @@ MEASURES = {
 }
 
 
+TRAINED = ("test_loss", "test_accuracy")
+
+
 class Found:
     """The results as columns."""
 
@@ -47,9 +50,15 @@ class Found:
         self.scenes = [name for name in SCENES if name in there]
 
     def column(self, scene: str, policy: str, key: str) -> Floats:
-        """One number a seed, NaN where there is none."""
+        """One number a seed; of what was learnt, for the seeds with trained models."""
         mine = [row for row in self.rows if row["scene"] == scene and row["policy"] == policy]
-        return np.array([float(row[key] or "nan") for row in sorted(mine, key=lambda row: int(row["seed"]))])
+        found = np.array([float(row[key] or "nan") for row in sorted(mine, key=lambda row: int(row["seed"]))])
+        return found[: self.trained(scene)] if key in TRAINED else found
+
+    def trained(self, scene: str) -> int:
+        """For how many seeds, the first ones, models were trained."""
+        mine = [row for row in self.rows if row["scene"] == scene and row["policy"] == "static"]
+        return sum(row["test_loss"] != "nan" for row in mine)
 
     def best(self, scene: str, key: str) -> Floats:
         """The clairvoyant's; of the criterion the bound, which not even the clairvoyant's plan may reach."""
@@ -57,7 +66,7 @@ class Found:
 
     def measured(self, scene: str, key: str) -> bool:
         """Whether there is such a figure for this scene."""
-        return not bool(np.isnan(self.column(scene, "static", key)).any())
+        return len(self.column(scene, "static", key)) > 0
 
 
 def mean_and_half(column: Floats) -> tuple[float, float]:
@@ -78,7 +87,7 @@ def closed(static: Floats, policy: Floats, best: Floats) -> tuple[float, float, 
 
 
 def _shares(found: Found, key: str) -> list[str]:
-    names = [policy for policy in POLICIES if policy != "static"]
+    names = [policy for policy in POLICIES if policy != "static" and (key == "criterion" or policy not in UNTRAINED)]
     lines = ["| scene | " + " | ".join(SHORT[name] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
     for scene in found.scenes:
         if not found.measured(scene, key):
@@ -145,11 +154,14 @@ def budget_of(scene: str, key: str) -> float:
 
 def lines_of(found: Found, saved: Rows) -> list[str]:
     """All that is written between the marks."""
-    seeds = {scene: len(found.column(scene, "static", "criterion")) for scene in found.scenes}
-    lines = ["| scene | what is hard | seeds |", "|---|---|---|"]
-    lines += [f"| {scene} | {SCENES[scene].hard} | {seeds[scene]} |" for scene in found.scenes]
+    lines = ["| scene | what is hard | seeds | with models |", "|---|---|---|---|"]
+    for scene in found.scenes:
+        seeds = len(found.column(scene, "static", "criterion"))
+        lines.append(f"| {scene} | {SCENES[scene].hard} | {seeds} | {found.trained(scene)} |")
     lines += ["", "![Share of the gap closed](images/reality.svg)", ""]
     for key, (what, _, _, _) in MEASURES.items():
+        if not any(found.measured(scene, key) for scene in found.scenes):
+            continue
         lines += [
             f"Per cent {what} that is closed (0: as the static plan, 100: "
             + ("the bound" if key == "criterion" else "as the clairvoyant plan")
@@ -159,11 +171,14 @@ def lines_of(found: Found, saved: Rows) -> list[str]:
             "",
         ]
     for key, (_, name, _, _) in MEASURES.items():
+        if not any(found.measured(scene, key) for scene in found.scenes):
+            continue
         lines += [f"Means of the {name}, with 95 % intervals (Student's t):", "", *_values(found, key), ""]
     lines += ["Rounds, pre-training + fine-tuning, and how often `auto` planned anew:", "", *_rounds(found), ""]
     lines += [
         "What robustness buys. In each cell: per cent of the uploads that arrive within the time the plan gives them; "
-        "how many runs would have broken a budget without the guard; per cent of the energy / of the delay used with it.",
+        "how many runs would have broken a budget without the guard; per cent of the energy / of the delay used "
+        "with it.",
         "",
         *_robustness(found),
         "",
@@ -212,6 +227,8 @@ def draw(found: Found, folder: Path) -> None:
     with drawing(folder, "reality", caption, rows=2, size=(8.2, 2.7)) as (axes, _):
         for (one,), key in zip(axes, ("criterion", "test_accuracy"), strict=True):
             scenes = [scene for scene in found.scenes if found.measured(scene, key)]
+            if not scenes:
+                continue
             for i, (name, colour) in enumerate(colours.items()):
                 x = np.arange(len(scenes)) + (i - 2) * 0.16
                 shares = np.array(
