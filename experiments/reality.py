@@ -1,10 +1,11 @@
 """Plans where things depart from them: static, robust, controlled, planned anew, clairvoyant, at equal budgets.
 
-    python experiments/reality.py [--seeds 20] [--scenes NAME,...] [--part compare|savings|table] [--no-training]
+    python experiments/reality.py [--seeds 20] [--scenes NAME,...] [--part PART] [--no-training]
 
 `compare` writes results/reality.csv: the criterion of the rounds done and, of a model really trained, test loss and
 accuracy, for every scene (`reality_scenes`), policy (`reality_policies`) and seed; what is in the file already is not
-done again. `savings` writes results/reality_savings.csv: what clocks and powers chosen round by round save of both
+done again. `letter` writes results/reality_letter.csv: the static plans as their promises have it (`reality_letter`).
+`savings` writes results/reality_savings.csv: what clocks and powers chosen round by round save of both
 budgets for the same rounds and batches, under Rayleigh fading. `table` writes all of it into docs/reality.md, with
 docs/images/reality.svg. About half an hour on one core; with ``--seeds 2 --scenes rayleigh,lost`` half a minute.
 """
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from common import RESULTS, Ticker, read_rows, write_rows
 from reality_learn import Learner
+from reality_letter import to_the_letter
 from reality_policies import CLAIRVOYANT, POLICIES, STEERED, UNTRAINED, Setting
 from reality_scenes import SCENES
 from reality_table import write_page
@@ -117,22 +119,30 @@ def savings(seeds: int, target: Path) -> None:
     write_rows(target, rows)
 
 
+def letter(seeds: int, scenes: Sequence[str], target: Path) -> None:
+    """The static plans carried out to the letter."""
+    write_rows(target, [row for scene in scenes for row in to_the_letter(Setting(SCENES[scene]), seeds)])
+
+
 def main() -> None:
     """All parts, or one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--scenes", default=",".join(SCENES), help="names, with commas")
-    parser.add_argument("--part", choices=["compare", "savings", "table"])
+    parser.add_argument("--part", choices=["compare", "letter", "savings", "table"])
     parser.add_argument("--no-training", action="store_true", help="the criterion alone, which is quick")
     wanted = parser.parse_args()
     scenes = wanted.scenes.split(",")
     if not set(scenes) <= set(SCENES):
         raise InputError.field("--scenes", wanted.scenes, f"names of {', '.join(SCENES)}")
-    results, saved = RESULTS / "reality.csv", RESULTS / "reality_savings.csv"
+    results, saved, lettered = (RESULTS / f"reality{name}.csv" for name in ("", "_savings", "_letter"))
     parts: dict[str, Callable[[], None]] = {
         "compare": lambda: compare(wanted.seeds, scenes, results, train=not wanted.no_training),
+        "letter": lambda: letter(wanted.seeds, scenes, lettered),
         "savings": lambda: savings(wanted.seeds, saved),
-        "table": lambda: write_page(read_rows(results), read_rows(saved) if saved.is_file() else []),
+        "table": lambda: write_page(
+            *(read_rows(path) if path.is_file() else [] for path in (results, saved, lettered))
+        ),
     }
     for name, part in parts.items():
         if wanted.part in (None, name):

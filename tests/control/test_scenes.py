@@ -74,12 +74,15 @@ def test_the_tables_and_the_figure_are_written(experiment, rows, tmp_path, capsy
     marks = sys.modules["reality_table"]
     page = tmp_path / "reality.md"
     page.write_text(f"before\n{marks.BEGIN}\nold\n{marks.END}\nafter\n", encoding="utf-8")
-    experiment.write_page(rows, [], page)
+    lettered = tmp_path / "letter.csv"
+    experiment.letter(2, ["lost"], lettered)
+    experiment.write_page(rows, [], experiment.read_rows(lettered), page)
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith(f"{marks.END}\nafter\n")
     assert "old" not in text
-    assert "| lost |" in text
+    assert text.count("| lost |") >= 5
+    assert "to the letter" in text
     assert "Runs of real policies below the bound: 0." in text
     assert text.split(marks.BEGIN)[1].split(marks.END)[0].strip() == capsys.readouterr().out.strip()
     assert ElementTree.fromstring((tmp_path / "images" / "reality.svg").read_bytes()).tag.endswith("svg")

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from pretune.control.columns import Fleetwide
+from pretune.control.forecast import FORESEEN
 from pretune.control.guard import fits, fitted
 from pretune.control.moves import best_move, carry_out, fixed_move
+from pretune.control.outlook import likely_rounds
 from pretune.control.rules import Control, Replan, Rules, Stop, rules_of
 from pretune.control.simulate import Simulated, simulate
 from pretune.control.standing import Standing
@@ -330,3 +332,24 @@ def test_shares_left_out_for_bad_channels_are_made_up_for() -> None:
     # the mean share of a device is its weight: within five standard deviations of the mean of so many rounds
     close = 5.0 * math.sqrt(0.25 / found.finetune) + 0.05
     np.testing.assert_allclose(total / found.finetune / one.devices.weight, 1.0, atol=close)
+
+
+def test_a_forecast_looks_at_devices_all_along_their_way() -> None:
+    way = {
+        "waypoints_m": [[50.0, 0.0], [100.0, 0.0]],
+        "speed_m_per_s": 25.0,
+        "at_end": "stop",
+        "cell": {"model": "log_distance", "radius_m": 500.0},
+    }
+    one = samples.scenario({"mobility": way})
+    run_s = one.budget.delay_s
+    gains = np.array([met.gain[0] for met in likely_rounds(Reality.of(one), run_s)]) / one.devices.gain[0]
+    assert run_s == 2.0, "at the end of the run they are at the end of the way"
+    along = np.linspace(1.0, 2.0, 10_001) ** -3.76  # 37.6 dB a decade
+    assert gains.max() == pytest.approx(1.0, rel=0.02)
+    assert gains.min() == pytest.approx(2.0**-3.76, rel=0.02)
+    assert gains.mean() == pytest.approx(along.mean(), rel=0.01)
+    assert gains[:FORESEEN].mean() == pytest.approx(along.mean(), rel=0.05)
+    still = samples.scenario(samples.RAYLEIGH)
+    first, later = (np.array([met.gain for met in likely_rounds(Reality.of(still), s)]) for s in (0.0, run_s))
+    np.testing.assert_array_equal(first, later)
