@@ -86,6 +86,12 @@ def closed(static: Floats, policy: Floats, best: Floats) -> tuple[float, float, 
     return whole, float(low), float(high)
 
 
+def resolved(static: Floats, best: Floats) -> bool:
+    """Whether the gap itself is there: the 95 % interval of its mean over the seeds does not reach zero."""
+    middle, half = mean_and_half(static - best)
+    return bool(abs(middle) > half)
+
+
 def _shares(found: Found, key: str) -> list[str]:
     names = [policy for policy in POLICIES if policy != "static" and (key == "criterion" or policy not in UNTRAINED)]
     lines = ["| scene | " + " | ".join(SHORT[name] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
@@ -94,6 +100,11 @@ def _shares(found: Found, key: str) -> list[str]:
             continue
         static, best = found.column(scene, "static", key), found.best(scene, key)
         cells = []
+        if not resolved(static, best):
+            middle, half = mean_and_half(MEASURES[key][2] * (best - static))
+            nothing = f"the gap is {middle:.2f} ± {half:.2f}: not told from zero"
+            lines.append(f"| {scene} | {nothing} |" + " |" * (len(names) - 1))
+            continue
         for name in names:
             share, low, high = closed(static, found.column(scene, name, key), best)
             text = f"{100 * share:.0f} ({100 * low:.0f} to {100 * high:.0f})"
@@ -249,8 +260,12 @@ def draw(found: Found, folder: Path) -> None:
     }
     caption = "Share of the gap between the static plan and the clairvoyant that is closed."
     with drawing(folder, "reality", caption, rows=2, size=(8.2, 2.7)) as (axes, _):
-        for (one,), key in zip(axes, ("criterion", "test_accuracy"), strict=True):
-            scenes = [scene for scene in found.scenes if found.measured(scene, key)]
+        for (one,), key in zip(axes, ("criterion", "test_loss"), strict=True):
+            scenes = [
+                scene
+                for scene in found.scenes
+                if found.measured(scene, key) and resolved(found.column(scene, "static", key), found.best(scene, key))
+            ]
             if not scenes:
                 continue
             for i, (name, colour) in enumerate(colours.items()):
