@@ -2,7 +2,8 @@
 
 `reality.py`'s static policies have a guard, and patience: an upload in a bad channel just takes longer, and rounds are
 left out at the end where a budget would break. Here devices do what docs/uncertainty.md says of them: they stop at the
-planned times, and what has not arrived by then is lost. All planned rounds are done, and none takes more than planned.
+planned times, and what has not arrived by then is lost. All planned rounds are done, and none takes more than planned
+(of the ergodic plan's energy, in the mean).
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Scene:
     variation: Mapping[str, Any]
     wrong: Wrong = Wrong()
     changed: Callable[[Scenario], Scenario] | None = None
-    trains: int = 10
+    trains: int = 20
 
     @cached_property
     def bare(self) -> Scenario:
@@ -134,7 +134,6 @@ SCENES = {
             name="rayleigh",
             hard="Rayleigh fading, independent from round to round",
             variation={"fading": {"kind": "rayleigh"}},
-            trains=20,
         ),
         Scene(
             name="shadowed",
@@ -145,14 +144,12 @@ SCENES = {
             name="absences",
             hard="every device is away for a third of the time, for 40 rounds at a time (Rician, K = 3)",
             variation={"fading": RICIAN, "availability": AWAY},
-            trains=20,
         ),
         Scene(
             name="lost",
             hard="four of the ten devices are gone for good from round 30 on, which nobody foresaw (Rician, K = 3)",
             variation={"fading": RICIAN},
             wrong=Wrong(gone=True, who=(0, 2, 5, 8), first=30),
-            trains=20,
         ),
         Scene(
             name="hot",
@@ -185,7 +182,6 @@ SCENES = {
             hard="the gains are 6 dB above what the scenario says (Rician, K = 3)",
             variation={"fading": RICIAN},
             wrong=Wrong(gain=10.0**0.6),
-            trains=20,
         ),
         Scene(
             name="lying clocks",

@@ -259,7 +259,7 @@ def draw(found: Found, folder: Path) -> None:
         "re-planning, outage plan": "#6a4c93",
     }
     caption = "Share of the gap between the static plan and the clairvoyant that is closed."
-    with drawing(folder, "reality", caption, rows=2, size=(8.2, 2.7)) as (axes, _):
+    with drawing(folder, "reality", caption, rows=2, size=(9.6, 2.7)) as (axes, _):
         for (one,), key in zip(axes, ("criterion", "test_loss"), strict=True):
             scenes = [
                 scene
@@ -281,7 +281,7 @@ def draw(found: Found, folder: Path) -> None:
                 one.errorbar(x, 100 * shares[:, 0], 100 * np.stack([down, up]), fmt="none", ecolor="#222", lw=0.7)
             one.axhline(80, color="#222", lw=0.7, ls="--")
             one.set_ylim(-60, 140)
-            one.set_xticks(np.arange(len(scenes)), scenes)
+            one.set_xticks(np.arange(len(scenes)), scenes, fontsize=8)
             one.set_ylabel(f"% of the gap in the\n{MEASURES[key][1].removesuffix(', %')} closed")
         axes[0][0].legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 

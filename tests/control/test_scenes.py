@@ -73,14 +73,14 @@ def test_a_step_without_a_device_is_a_smaller_one(experiment):
 def test_the_tables_and_the_figure_are_written(experiment, rows, tmp_path, capsys):
     marks = sys.modules["reality_table"]
     page = tmp_path / "reality.md"
-    page.write_text(f"before\n{marks.BEGIN}\nold\n{marks.END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{marks.BEGIN}\nwhat was there\n{marks.END}\nafter\n", encoding="utf-8")
     lettered = tmp_path / "letter.csv"
     experiment.letter(2, ["lost"], lettered)
     experiment.write_page(rows, [], experiment.read_rows(lettered), page)
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith(f"{marks.END}\nafter\n")
-    assert "old" not in text
+    assert "what was there" not in text
     assert text.count("| lost |") >= 5
     assert "to the letter" in text
     assert "Runs of real policies below the bound: 0." in text
