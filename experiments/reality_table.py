@@ -69,19 +69,23 @@ class Found:
         return len(self.column(scene, "static", key)) > 0
 
 
-def mean_and_half(column: Floats) -> tuple[float, float]:
+def mean_and_half(values: Sequence[float] | Floats) -> tuple[float, float]:
     """The mean, and half its 95 % interval (Student's t)."""
+    column = np.asarray(values, dtype=np.float64)
     if len(column) < 2:
         return float(column.mean()), math.nan
     half = stats.t.ppf(0.975, len(column) - 1) * column.std(ddof=1) / math.sqrt(len(column))
     return float(column.mean()), float(half)
 
 
-def closed(static: Floats, policy: Floats, best: Floats) -> tuple[float, float, float]:
+def closed(
+    static: Sequence[float] | Floats, policy: Sequence[float] | Floats, best: Sequence[float] | Floats
+) -> tuple[float, float, float]:
     """The share of the gap that is closed, of the means, and its 95 % interval by resampling the seeds in pairs."""
-    whole = float((static - policy).mean() / (static - best).mean())
-    pick = np.random.default_rng(0).integers(0, len(static), (DRAWS, len(static)))
-    shares = (static - policy)[pick].mean(axis=1) / (static - best)[pick].mean(axis=1)
+    s, p, b = (np.asarray(column, dtype=np.float64) for column in (static, policy, best))
+    whole = float((s - p).mean() / (s - b).mean())
+    pick = np.random.default_rng(0).integers(0, len(s), (DRAWS, len(s)))
+    shares = (s - p)[pick].mean(axis=1) / (s - b)[pick].mean(axis=1)
     low, high = np.quantile(shares, [0.025, 0.975])
     return whole, float(low), float(high)
 
