@@ -39,7 +39,7 @@ from pretune.runtime.local import Crew
 from pretune.runtime.partition import hold
 from pretune.runtime.replan import Replanner
 from pretune.scenario import Scenario
-from reality import closed, mean_and_half
+from reality_table import closed, mean_and_half
 
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 ANEW = Rules(control=Control.ROUNDS, replan=Replan.AUTO)
