@@ -7,7 +7,7 @@ accuracy, for every scene (`reality_scenes`), policy (`reality_policies`) and se
 done again. `letter` writes results/reality_letter.csv: the static plans as their promises have it (`reality_letter`).
 `savings` writes results/reality_savings.csv: what clocks and powers chosen round by round save of both
 budgets for the same rounds and batches, under Rayleigh fading. `table` writes all of it into docs/reality.md, with
-docs/images/reality.svg. About half an hour on one core; with ``--seeds 2 --scenes rayleigh,lost`` half a minute.
+docs/images/reality.svg. A quarter of an hour on one core; with ``--seeds 2 --scenes rayleigh,lost`` half a minute.
 """
 
 from __future__ import annotations
