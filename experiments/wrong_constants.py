@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import HERE, RESULTS, TASKS, Ticker, read_rows, write_rows
+from reality_table import closed, mean_and_half
 
 import pretune
 from pretune.control.rules import Control, Replan, Rules, ServerMove, Stop
@@ -39,7 +40,6 @@ from pretune.runtime.local import Crew
 from pretune.runtime.partition import hold
 from pretune.runtime.replan import Replanner
 from pretune.scenario import Scenario
-from reality_table import closed, mean_and_half
 
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 ANEW = Rules(control=Control.ROUNDS, replan=Replan.AUTO)
