@@ -189,7 +189,7 @@ def lines_of(found: Found, saved: Rows, lettered: Rows = ()) -> list[str]:
     for scene in found.scenes:
         seeds = len(found.column(scene, "static", "criterion"))
         lines.append(f"| {scene} | {SCENES[scene].hard} | {seeds} | {found.trained(scene)} |")
-    lines += ["", "![Share of the gap closed](images/reality.svg)", ""]
+    lines += ["", "![Share of the gap closed](images/reality.svg)", "", "(Bars are cut off at -60 %.)", ""]
     for key, (what, _, _, _) in MEASURES.items():
         if not any(found.measured(scene, key) for scene in found.scenes):
             continue
