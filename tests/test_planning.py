@@ -27,7 +27,10 @@ VARYING = {"fading": {"kind": "rayleigh"}}
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no mode": ({}, "planning.under: is missing, should hold one of"),
-    "another mode": ({"under": "luck"}, "planning.under: holds 'luck', should hold 'mean', 'ergodic', 'outage' or"),
+    "another mode": (
+        {"under": "luck"},
+        "planning.under: holds 'luck', should hold 'mean', 'ergodic', 'outage', 'worst_case' or",
+    ),
     "no share": ({"under": "outage", "outage": 0}, "planning.outage: holds 0, should hold a positive share"),
     "most fail": ({"under": "outage", "outage": 0.6}, "planning.outage: holds 0.6, should hold a positive share"),
     "a text": ({"under": "outage", "outage": "rare"}, "planning.outage: holds 'rare', should hold a positive share"),

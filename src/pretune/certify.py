@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pretune.asked_proof import proves_asking
 from pretune.clash import wrong_with_clash
 from pretune.convergence.criteria import criterion_of, device_noise, objective
 from pretune.convergence.schedule import lengths, objective_of_segments
@@ -385,7 +386,8 @@ def _check_proof(claims: _Claims, plan: Plan, scenario: Scenario) -> bool:
         claims.holds(gap > tolerance, f"plan.status: claims {plan.status.value}, the gap {gap:.3g} is that of optimal")
     if claims.problems or plan.certificate is None:
         return False
-    return proves(plan, scenario, claims.problems)
+    prove = proves if scenario.devices.asked is None else proves_asking
+    return prove(plan, scenario, claims.problems)
 
 
 def _check_infeasible(claims: _Claims, plan: Plan, scenario: Scenario) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -71,15 +71,25 @@ def system_of(scenario: Scenario) -> System:
     bandwidth_hz = fleet.bandwidth_hz if band_hz is None else np.full(len(fleet), band_hz)
     noise = radio.noise_psd_w_per_hz * bandwidth_hz / fleet.gain
     down = cost.broadcast(scenario)
+    asked = 1.0 if fleet.asked is None else fleet.asked
     return System(
         cycles=scenario.finetune_flops / fleet.flops_per_cycle,
-        noise=noise,
+        noise=asked * noise,
         span=work.upload_bits * link.LN2 / bandwidth_hz,
         exponent_max=np.log1p(fleet.max_power_w / noise),
         variance=device_noise(scenario),
         server_cycles=work.flops_per_sample / scenario.server.flops_per_cycle,
         down_s=down.time_s,
         down_j=down.energy_j,
-        scenario=scenario,
+        scenario=_in_the_mean(scenario),
         criterion=criterion_of(scenario),
     )
+
+
+def _in_the_mean(scenario: Scenario) -> Scenario:
+    """The scenario with what drawing power costs in the mean over who is asked; all else as it is."""
+    fleet = scenario.devices
+    if fleet.asked is None:
+        return scenario
+    columns = {key: fleet.asked * getattr(fleet, key) for key in ("capacitance", "static_power_w", "circuit_power_w")}
+    return scenario.replace(devices=replace(fleet, **columns))

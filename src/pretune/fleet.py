@@ -32,7 +32,8 @@ class Fleet:
     `weight` sums to one; `battery_j` is infinite where a device has no limit. `given_names` is None for a fleet
     whose devices are called device-0, device-1, ...; `names` are the names either way. `defaults` are the keys
     that took a physical default, as lines ``devices.static_power_w = 0.0``. `uplink_hz` is the band that all devices
-    share, and `bandwidth_hz` then an equal part of it for each; None where each has a bandwidth of its own.
+    share, and `bandwidth_hz` then an equal part of it for each; None where each has a bandwidth of its own. `asked`, of
+    shape (K,), is how likely each device is asked in a fine-tuning round; None where all are asked in every round.
 
     The constructor takes finished columns. `from_columns` and `from_rows` also take texts with units, and fill in
     defaults.
@@ -52,6 +53,7 @@ class Fleet:
     given_names: tuple[str, ...] | None = None
     defaults: tuple[str, ...] = ()
     uplink_hz: float | None = None
+    asked: Floats | None = None
 
     def __post_init__(self) -> None:
         problems, size = Problems(), np.size(self.capacitance)
@@ -71,6 +73,12 @@ class Fleet:
             problems.holds("weight", self.weight.sum().item(), "weights that sum to 1")
         if self.given_names is not None and len(self.given_names) != size:
             problems.holds("name", self.given_names, f"{size} names")
+        if self.asked is not None:
+            asked = np.array(self.asked, dtype=np.float64)
+            if asked.shape != (size,) or not ((asked > 0.0) & (asked <= 1.0)).all():
+                raise ValueError("Fleet.asked: should hold a probability above 0 for each device")
+            asked.flags.writeable = False
+            object.__setattr__(self, "asked", asked)
         if problems:
             raise problems.error("devices")
 
@@ -169,7 +177,9 @@ def _rebuilt(values: dict[str, Any]) -> Fleet:
     return Fleet(**values)
 
 
-COLUMNS = tuple(field.name for field in fields(Fleet) if field.name not in ("given_names", "defaults", "uplink_hz"))
+COLUMNS = tuple(
+    field.name for field in fields(Fleet) if field.name not in ("given_names", "defaults", "uplink_hz", "asked")
+)
 """The numeric columns of a fleet."""
 
 

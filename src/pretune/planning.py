@@ -14,6 +14,7 @@ from pretune.problems import Problems
 
 OUTAGE = 0.05
 INTERVAL_DB = 3.0
+LEAST_PARTICIPATION = 0.05
 
 
 class Under(StrEnum):
@@ -23,6 +24,7 @@ class Under(StrEnum):
     ERGODIC = "ergodic"
     OUTAGE = "outage"
     WORST_CASE = "worst_case"
+    PARTICIPATION = "participation"
 
 
 class Per(StrEnum):
@@ -38,6 +40,7 @@ _KEYS = {
     Under.MEAN: (),
     Under.ERGODIC: ("outage", "per", "confidence"),
     Under.OUTAGE: ("outage", "per"),
+    Under.PARTICIPATION: ("least_participation", "confidence"),
     Under.WORST_CASE: ("interval_db", "clock_interval", "compute_interval", "constants_interval"),
 }
 """The keys that go with each."""
@@ -49,7 +52,8 @@ class Planning(Part):
     under: Under = Field(
         description="`mean`: the scenario's own figures; `ergodic`: the energy in the mean, with powers that follow "
         "the channel; `outage`: energy and delay surely, each upload but for a probability; `worst_case`: everything, "
-        "within intervals."
+        "within intervals; `participation`: with which probability each device is asked in a round is decided too, and "
+        "energy is kept in the mean over who is asked."
     )
     outage: Annotated[float, _SHARE] | None = Field(
         default=None,
@@ -64,7 +68,8 @@ class Planning(Part):
     confidence: Annotated[float, Quantity(noun="probability", unit="", si=0.95, least=0.5, most=0.999999)] | None = (
         Field(
             default=None,
-            description="With `ergodic`: probability that the whole run keeps its energy budget; null for the mean.",
+            description="With `ergodic` and `participation`: probability that the whole run keeps its energy budget; "
+            "null for the mean.",
         )
     )
     interval_db: Annotated[float, Quantity(noun="number of decibels", unit="", si=3, zero=True, most=60)] | None = (
@@ -78,6 +83,13 @@ class Planning(Part):
     )
     constants_interval: Annotated[float, _INTERVAL] | None = Field(
         default=None, description="With `worst_case`: the share by which the constants of convergence may be worse."
+    )
+
+    least_participation: (
+        Annotated[float, Quantity(noun="probability", unit="", si=0.05, least=0.001, most=1.0)] | None
+    ) = Field(
+        default=None,
+        description="With `participation`: the least probability that a device may be asked with; 0.05 without it.",
     )
 
     @model_validator(mode="after")
@@ -99,6 +111,11 @@ class Planning(Part):
     def drop_db(self) -> float:
         """How much lower any gain may be."""
         return INTERVAL_DB if self.interval_db is None else self.interval_db
+
+    @property
+    def least_asked(self) -> float:
+        """The least probability that a device may be asked with."""
+        return LEAST_PARTICIPATION if self.least_participation is None else self.least_participation
 
     def device_outage(self, devices: int) -> float:
         """The probability that each device gets: that of a round is of all devices together, which are independent."""

@@ -263,7 +263,7 @@ def _bounds_all(plan: Plan, scenario: Scenario, entries: Any, problems: list[str
         problems.append("plan.certificate.prices: all sets should hold shares, or none")
         return False
     if own:
-        _check_multipliers(plan, system, sets[0], problems)
+        check_multipliers(plan, system, sets[0], problems)
     claim = plan.lower_bound - SAME * abs(plan.lower_bound)
     if compact:
         whole = Frontier.of(system).advance(sets, claim) is None
@@ -286,7 +286,7 @@ def price_set(system: System, entry: Mapping[str, Any]) -> Priced:
     return compact_priced(system, entry) if is_compact(entry) else priced(system, entry)
 
 
-def _check_multipliers(plan: Plan, system: System, first: Priced, problems: list[str]) -> None:
+def check_multipliers(plan: Plan, system: System, first: Priced, problems: list[str]) -> None:
     """The multipliers are minus the first prices over the weight at the plan's rounds, and those prices are tight.
 
     Tight: for real batches the prices must bound the plan's own rounds to within the whole batches' loss, which is

@@ -50,6 +50,8 @@ __all__ = [
 
 FORMAT = 1
 MOST_SEGMENTS = 32
+MOST_DECIDED = 1000
+"""Devices whose probabilities to be asked are decided, at the most."""
 FORMAT_SHOULD = f"{FORMAT}, the format of the file that this version reads"
 DEVICES_SHOULD = "a list of devices, or {file: fleet.csv}, or {folder: profiles}, or {count: 50, seed: 0, draw: {...}}"
 
@@ -188,6 +190,8 @@ class Scenario(Part):
         if planning.constants_interval and self.convergence.criterion is Criterion.CALIBRATED:
             should = "nothing: criterion calibrated has a law, and no constants"
             problems.holds("planning.constants_interval", planning.constants_interval, should)
+        if planning.under is Under.PARTICIPATION:
+            self._agree_on_participation(planning, problems)
         if planning.confidence is not None:
             if self.variation is not None and self.variation.trace is not None:
                 problems.holds("planning.confidence", planning.confidence, "null: a trace is not random")
@@ -195,6 +199,24 @@ class Scenario(Part):
                 should = "null where devices have batteries: theirs are kept in the mean"
                 problems.holds("planning.confidence", planning.confidence, should)
         problems.refuse()
+
+    def _agree_on_participation(self, planning: Planning, problems: Problems) -> None:
+        """Refuse what probabilities to be asked with are not worked out for."""
+        where = "where planning.under is participation"
+        if self.radio.access is not Access.FDMA:
+            problems.holds("radio.access", self.radio.access.value, f"fdma {where}")
+        if self.radio.shares_decided:
+            problems.holds("radio.uplink_bandwidth_hz", self.radio.uplink_bandwidth_hz, f"nothing {where}")
+        if self.schedule > 1:
+            problems.holds("schedule", self.schedule, f"1 {where}")
+        if self.convergence.choices != (1,):
+            problems.holds("convergence.local_steps", self.convergence.local_steps, f"1 {where}")
+        if self.privacy is not None:
+            problems.holds("privacy", "privacy", f"null {where}: its noise is for rounds in which all are asked")
+        if len(self.devices) > MOST_DECIDED:
+            problems.holds("devices", len(self.devices), f"at most {MOST_DECIDED} devices {where}")
+        if planning.confidence is not None and self.variation is not None:
+            problems.holds("planning.confidence", planning.confidence, f"null {where} and there is a variation")
 
     def _agree_on_privacy(self) -> None:
         """Refuse what is not worked out together with private noise."""

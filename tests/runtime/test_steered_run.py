@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -172,3 +174,24 @@ def test_the_report_tells_of_every_new_plan(tmp_path):
     (tmp_path / "a" / REPLANS).write_text("{\n")
     with pytest.raises(InputError, match=r"replans\.jsonl: line 1 is damaged"):
         render(tmp_path / "a")
+
+
+def test_a_plan_that_decides_who_is_asked_is_carried_out_and_goes_on_to_the_same(tmp_path):
+    plain = small_scenario()
+    count = len(plain.devices)
+    scenario = plain.replace(planning={"under": "participation"}).with_budget(energy_j=1e6, delay_s=1e6)
+    asked = [0.05] + [0.6] * (count - 1)
+    under = {"under": "participation", "participation": asked, "reserve_j": 0.0}
+    plan = replace(hand_plan(plain, rounds=(3, 25)), scenario_sha256=scenario.sha256, under=under)
+    how = {"task": tiny_task(), "checkpoint_every": 5, "checkpoint_s": 1e9}
+    found = run(plan, scenario, out=tmp_path / "a", **how)
+    again = run(plan, scenario, out=tmp_path / "b", **how)
+    assert _results(tmp_path / "a") == _results(tmp_path / "b")
+    assert found.summary["status"] == again.summary["status"] == "finished"
+    lines = load_lines(tmp_path / "a" / ROUNDS)
+    assert [line["round"] for line in lines] == list(range(1, 26))
+    assert {line["asked"] for line in lines} != {count}
+    for line in lines:
+        assert (line["energy_j"] == 0.0) == (line["asked"] == 0)
+    with pytest.raises(InputError, match="who is asked"):
+        run(plan, scenario, out=tmp_path / "c", backend=SimpleNamespace(simulates=False), **how)

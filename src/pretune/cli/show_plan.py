@@ -202,13 +202,15 @@ def _devices(plan: Plan, scenario: Scenario) -> list[RenderableType]:
     if columns is None:
         return []
     band = [] if columns.bandwidth_hz is None else ["Band"]
-    table = table_of("Device", "Batch", "Clock", "Power", *band, "Compute", "Upload", "Energy")
+    asked = [] if columns.asked is None else ["Asked"]
+    table = table_of("Device", *asked, "Batch", "Clock", "Power", *band, "Compute", "Upload", "Energy")
     table.columns[0].overflow = "ellipsis"
     table.columns[0].max_width = 18
     table.columns[0].no_wrap = True
     for index in range(min(len(columns), MOST_DEVICES)):
         table.add_row(
             Text(printable(columns.names[index])),
+            *([] if columns.asked is None else [percent(columns.asked[index])]),
             count(int(columns.batch[index])),
             quantity(columns.clock_hz[index], "Hz", 3),
             quantity(columns.power_w[index], "W", 3),
@@ -220,6 +222,7 @@ def _devices(plan: Plan, scenario: Scenario) -> list[RenderableType]:
     more = len(columns) - MOST_DEVICES
     segmented = plan.finetune is not None and bool(plan.finetune.segments)
     said = "Each device, in one fine-tuning round" + segmented * " of the last segment"
+    said += (columns.asked is not None) * ", when it is asked; energy in the mean"
     if more > 0:
         return [
             Text(said + f" (the first {MOST_DEVICES})", style="dim"),

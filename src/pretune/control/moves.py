@@ -115,6 +115,25 @@ def make_move(
     )
 
 
+def idle_move(count: int) -> Move:
+    """A round in which nobody is asked: nothing happens in it, and it costs nothing."""
+    none, zeros = np.zeros(count, dtype=np.bool_), np.zeros(count)
+    return Move(
+        who=none,
+        batch=np.zeros(count, dtype=np.int64),
+        clock_hz=zeros,
+        power_w=zeros,
+        compute_most_s=zeros,
+        upload_s=zeros,
+        span_s=0.0,
+        broadcast_s=0.0,
+        broadcast_j=0.0,
+        device_most_j=zeros,
+        most_s=0.0,
+        most_j=0.0,
+    )
+
+
 def best_move(
     fleet: Fleetwide,
     now: Conditions,

@@ -55,6 +55,10 @@ class Outlook:
     span_s: float
     """Seconds of the plan's fine-tuning round without the broadcast (TDMA: of its computing phase)."""
     first: Forecast
+    asked: Floats | None = None
+    """How likely each device is asked, where the plan decides that; it is in `probability`."""
+    thinned: Bools | None = None
+    """Then: who is asked in each scene of the forecast, shape (S, K), each device in its share of them."""
     _known: dict[bytes, Known] = field(default_factory=dict)
 
     @staticmethod
@@ -83,7 +87,7 @@ class Outlook:
                 left = rules.patience * span - spare * fleet.cycles * last.batch / clock
             least = _gain_for(fleet, power, left)
         under = planned_under(scenario)
-        if under is not Under.MEAN:  # what the plan's promise rests on
+        if under not in (Under.MEAN, Under.PARTICIPATION):  # what the plan's promise rests on
             promised = equivalent(scenario)
             least, spare = np.array(promised.floor_gain), np.array(promised.slowest)
         if rules.outage > 0.0:
@@ -91,6 +95,9 @@ class Outlook:
         heard = (gains >= least).mean(axis=0)
         share_up = reality.columns.share_up
         probability = heard * share_up * _likely(reality, spare)
+        asked, thinned = _asked_of(plan, reality.seed) if under is Under.PARTICIPATION else (None, None)
+        if asked is not None:
+            probability = probability * asked
         if finetune.rounds and not (probability > 0.0).all():
             k = int((probability <= 0.0).argmax())
             raise InputError(
@@ -100,7 +107,12 @@ class Outlook:
         away = np.full(len(fleet), math.inf)
         leaves = share_up < 1.0
         away[leaves] = LOST_TIMES / (reality.columns.rate[leaves] * share_up[leaves])
-        scenes = [Scene.of(met.available & (met.gain >= least), met) for met in draws[:FORESEEN]]
+        everyone = np.ones((FORESEEN, len(fleet)), dtype=np.bool_)
+        rows = everyone if thinned is None else thinned
+        scenes = [
+            Scene.of(met.available & (met.gain >= least) & rows[i % len(rows)], met)
+            for i, met in enumerate(draws[:FORESEEN])
+        ]
         scenes = [scene for scene in scenes if scene.who.any()]
         if not scenes:  # nobody was there in any of them: as if all were
             scenes = [Scene.of(np.ones(len(fleet), dtype=np.bool_), draws[0])]
@@ -120,6 +132,8 @@ class Outlook:
             follows=under is Under.ERGODIC,
             span_s=span,
             first=Forecast(scenes),
+            asked=asked,
+            thinned=thinned,
         )
         found.criterion_of(np.ones(len(fleet), dtype=np.bool_))
         return found
@@ -149,6 +163,17 @@ class Outlook:
                 pl_constant=constants.pl_constant,
             )
         return self._known[key]
+
+
+def _asked_of(plan: Plan, seed: int) -> tuple[Floats, Bools]:
+    """The plan's probabilities, and who is asked in the forecast's scenes, without those in which nobody is."""
+    asked = np.array((plan.under or {})["participation"], dtype=np.float64)
+    rng = np.random.default_rng([abs(seed), _FAR])
+    count = np.floor(asked * FORESEEN + rng.random(len(asked))).astype(np.int64)
+    rank = np.argsort(rng.random((FORESEEN, len(asked))), axis=0).argsort(axis=0)
+    rows: Bools = rank < count
+    some = rows.any(axis=1)
+    return asked, rows[some] if some.any() else np.ones((1, len(asked)), dtype=np.bool_)
 
 
 def _spare(reality: Reality, in_time: float) -> Floats:

@@ -104,9 +104,10 @@ class Stop:
 class Situation:
     """What a new plan starts from; arrays of shape (K,) unless said otherwise.
 
-    `noise` is ``A_k / p_k``; `alive` who is counted on; `noise_w` the mean ``N0 B / g``; `slowness` how many times the
-    cycles are planned with. Energy and delay are what is left. `energy_factor` and `delay_factor`: what a fine-tuning
-    round of the simple model (every round alike) really takes, over what it takes there.
+    `noise` is ``A_k / p_k``, `asked` the part of ``p_k`` that the plan decides; `alive` who is counted on; `noise_w`
+    the mean ``N0 B / g``; `slowness` how many times the cycles are planned with. Energy and delay are what is left.
+    `energy_factor` and `delay_factor`: what a fine-tuning round of the simple model (every round alike) really takes,
+    over what it takes there.
     """
 
     criterion: Known
@@ -128,6 +129,7 @@ class Situation:
     delay_factor: float
     exact: bool
     """Whether a wide search is worth its time (at the start of a run)."""
+    asked: Floats
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

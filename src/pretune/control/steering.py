@@ -14,7 +14,7 @@ import numpy as np
 
 from pretune.control.forecast import Scene
 from pretune.control.guard import SPARE, fitted
-from pretune.control.moves import Move, Round, best_move, carry_out, fixed_move
+from pretune.control.moves import Move, Round, best_move, carry_out, fixed_move, idle_move
 from pretune.control.noise import Look, Noise, devices_seen, server_seen, why_not
 from pretune.control.outlook import Outlook
 from pretune.control.rules import Control, Log, Planner, Proposal, Ready, Replan, ServerMove, Situation, Stop
@@ -27,6 +27,8 @@ from pretune.physics.types import Bools, Floats
 from pretune.reality import Conditions, Reality
 
 _WAITS = 10_000
+_ASKED = 15485863
+"""Between the seeds of what a run meets and of whom it asks."""
 _FIRST, _LATER = 4, 1
 """How often the simple model is corrected by the forecast before a new plan is taken: at the start, and later on."""
 
@@ -115,7 +117,10 @@ class Steering:
         batch = np.maximum(np.where(done.move.who, done.move.batch, now.batch), 1)
         noise = float((self._noise() / batch).sum())
         now.progress = now.progress.finetuned(self.criterion, noise, devices_seen(now.noise, look))
-        now.forecast.met(Scene.of(done.move.who, done.met))
+        who, thinned = done.move.who, outlook.thinned
+        if thinned is not None:  # who could have been asked, in the share of the scenes in which each is
+            who = self._reached & thinned[now.forecast.at % len(thinned)]
+        now.forecast.met(Scene.of(who, done.met))
         now.learn(done.move, done.outcome, done.met, done.missing)
         now.finetune_left -= 1
         now.waited_s = 0.0
@@ -167,6 +172,11 @@ class Steering:
             now.drawn_w = np.zeros(len(outlook.fleet))
         else:
             return Stop(finished=False, why=f"no device could be reached {_WAITS} times in a row")
+        self._reached = who
+        if outlook.asked is not None:
+            who = who & self._drawn(outlook.asked)
+            if not who.any():  # asking somebody after all would bias the average
+                return idle_move(len(outlook.fleet))
         slowness = now.slowness(outlook)
         clocks = None
         if outlook.rules.control is Control.NONE:
@@ -198,6 +208,12 @@ class Steering:
             return Stop(finished=False, why=short_of(now, move))
         if not np.array_equal(found.batch, move.batch) and not self._helps(found):
             return Stop(finished=False, why="what is left pays for a round too small to improve the model")
+        return found
+
+    def _drawn(self, asked: Floats) -> Bools:
+        """Who is asked in this round, each with its own probability: a matter of the run's seed and the round alone."""
+        rng = np.random.default_rng([abs(self.reality.seed), _ASKED, self.standing.progress.finetune])
+        found: Bools = rng.random(len(asked)) < asked
         return found
 
     def _powers(self, met: Conditions) -> Floats:
@@ -341,6 +357,7 @@ class Steering:
             energy_factor=now.energy_factor,
             delay_factor=now.delay_factor,
             exact=exact,
+            asked=np.ones(len(outlook.fleet)) if outlook.asked is None else outlook.asked,
         )
 
     def _correct(self, proposal: Proposal) -> None:

@@ -155,10 +155,24 @@ def criterion_of(scenario: Scenario) -> ConvergenceCriterion:
     """The criterion a scenario asks for, with its constants worked out."""
     constants = scenario.assumed
     if constants.criterion is Criterion.TRAJECTORY:
-        return _private(trajectory(constants), scenario)
+        return _answering(_private(trajectory(constants), scenario), scenario)
     if constants.criterion is Criterion.CALIBRATED:
         return calibrated(constants)
-    return _private(final(constants), scenario)
+    return _answering(_private(final(constants), scenario), scenario)
+
+
+def _answering(criterion: Trajectory | Final, scenario: Scenario) -> ConvergenceCriterion:
+    """The criterion of a fleet whose devices are asked with probabilities, if they are."""
+    asked = scenario.devices.asked
+    if asked is None:
+        return criterion
+    from pretune.convergence.participation import spread_of, with_spread
+
+    constants, weight = scenario.assumed, scenario.devices.weight
+    h, mu = constants.heterogeneity or 0.0, constants.pl_constant
+    found = with_spread(criterion, spread_of(weight, asked), heterogeneity=h, pl_constant=mu)
+    # so few that a step need not improve the model: no bound at all
+    return replace(criterion, gap=math.inf) if found is None else found
 
 
 def _private(criterion: Bound, scenario: Scenario) -> Bound:
@@ -231,13 +245,17 @@ def drift_share(c: Convergence) -> float:
 
 
 def device_noise(scenario: Scenario) -> Floats:
-    """``A_k``, shape (K,): ``alpha_k^2 sigma_k^2``, and with local steps what the noise adds to the drift."""
+    """``A_k``, shape (K,): ``alpha_k^2 sigma_k^2``, and with local steps what the noise adds to the drift.
+
+    Of devices that are asked with probabilities ``p_k`` it is ``A_k / p_k``.
+    """
     weight = scenario.devices.weight
     noise: Floats = weight**2 * scenario.finetune_variances
     share = drift_share(scenario.assumed)
     if share > 0.0:
         noise = noise + share * weight * (1.0 - weight) * scenario.finetune_variances
-    return noise
+    asked = scenario.devices.asked
+    return noise if asked is None else noise / asked
 
 
 def objective(

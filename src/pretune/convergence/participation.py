@@ -46,31 +46,37 @@ def with_participation(
     Raises:
         InputError: so few answer that a step can make things worse (the weight would not be positive).
     """
-    c = spread_of(weight, probability)
+    found = with_spread(criterion, spread_of(weight, probability), heterogeneity=heterogeneity, pl_constant=pl_constant)
+    if found is None:
+        raise InputError.field(
+            "the probabilities with which devices answer",
+            f"{float(probability.min()):.3g} at the least",
+            "larger ones: with so few answers a step of this size need not improve the model",
+        )
+    return found
+
+
+def with_spread(
+    criterion: Known, c: float, *, heterogeneity: float = 0.0, pl_constant: float | None = None
+) -> Known | None:
+    """The criterion at the spread `c` of the probabilities; None where a round's weight would not be positive."""
     if isinstance(criterion, Calibrated) or c == 0.0:
         return criterion
     floor = 2.0 * c * heterogeneity**2
     if isinstance(criterion, Trajectory):
         noise = criterion.device_noise
         left = criterion.finetune_weight - 2.0 * c * noise
-        _refuse(left, probability)
+        if left <= 0.0:
+            return None
         return replace(criterion, finetune_weight=left, drift_cost=criterion.drift_cost + floor * noise)
     fast = -math.expm1(criterion.log_q)
     noise = criterion.device_noise * fast
     left = fast - 4.0 * (pl_constant or 0.0) * c * noise
-    _refuse(left, probability)
+    if left <= 0.0:
+        return None
     return replace(
         criterion,
         log_q=math.log1p(-left) if left < 1.0 else LOG_ZERO,
         device_noise=noise / left,
         drift_floor=(criterion.drift_floor * fast + floor * noise) / left,
     )
-
-
-def _refuse(left: float, probability: Floats) -> None:
-    if left <= 0.0:
-        raise InputError.field(
-            "the probabilities with which devices answer",
-            f"{float(probability.min()):.3g} at the least",
-            "larger ones: with so few answers a step of this size need not improve the model",
-        )

@@ -88,7 +88,8 @@ def finetune_round(
     `batch`, `clock_hz`, `power_w` and `bandwidth_hz` have shape (K,); without the last the fleet's own bandwidths
     (equal parts of a shared band) hold. FDMA: ``broadcast + max_k(compute + upload)``;
     TDMA: ``broadcast + max_k compute + sum_k upload``. `batch` is that of one local step; a round computes it as often
-    as the scenario has local steps, and uploads and broadcasts once.
+    as the scenario has local steps, and uploads and broadcasts once. Where devices are asked with probabilities
+    (`Fleet.asked`), joules are in the mean over who is, and the time is that of a round in which all are.
     """
     fleet, radio, work = scenario.devices, scenario.radio, scenario.workload
     if bandwidth_hz is None:
@@ -101,6 +102,8 @@ def finetune_round(
     )
     upload_s = link.airtime(work.upload_bits, power_w, fleet.gain, bandwidth_hz, radio.noise_psd_w_per_hz)
     upload_j = link.upload_energy(power_w, fleet.circuit_power_w, upload_s)
+    if fleet.asked is not None:
+        compute_j, upload_j = fleet.asked * compute_j, fleet.asked * upload_j
     if radio.access is Access.FDMA:
         span = float((compute_s + upload_s).max())
     else:

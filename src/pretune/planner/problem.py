@@ -102,15 +102,17 @@ def build(scenario: Scenario) -> tuple[Problem, ConvergenceCriterion]:
     criterion = criterion_of(scenario)
     down = cost.broadcast(scenario)
     noise = radio.noise_psd_w_per_hz * fleet.bandwidth_hz / fleet.gain
+    # who is asked with a probability costs joules in the mean, and seconds for sure
+    asked = 1.0 if fleet.asked is None else fleet.asked
     devices = Devices(
         cycles=_column(scenario.finetune_flops / fleet.flops_per_cycle),
-        capacitance=_column(fleet.capacitance),
+        capacitance=_column(asked * fleet.capacitance),
         clock_max=_column(fleet.max_clock_hz),
-        static=_column(fleet.static_power_w),
-        noise=_column(noise),
+        static=_column(asked * fleet.static_power_w),
+        noise=_column(asked * noise),
         span=_column(work.upload_bits * link.LN2 / fleet.bandwidth_hz),
         exponent_max=_column(np.log1p(fleet.max_power_w / noise)),
-        circuit=_column(fleet.circuit_power_w),
+        circuit=_column(asked * fleet.circuit_power_w),
         variance=_column(device_noise(scenario)),
         battery=_column(fleet.battery_j),
     )

@@ -8,6 +8,7 @@ import time
 from pretune.errors import Infeasible, InputError
 from pretune.figures import system_of
 from pretune.planner import under
+from pretune.planner.asking import planned_asking
 from pretune.planner.infeasible import STAGES, fits_one_round
 from pretune.planner.large.search import LargeSearch
 from pretune.planner.local import planned_over
@@ -44,6 +45,10 @@ def plan(
     if time_limit is not None and not (math.isfinite(time_limit) and time_limit > 0.0):
         raise InputError.field("time_limit", time_limit, "a positive number of seconds")
     deadline = math.inf if time_limit is None else time.monotonic() + time_limit
+    if planned_under(scenario) is Under.PARTICIPATION:
+        return planned_asking(
+            scenario, lambda one, end: _plan(one, tolerance, end, throw=False), deadline, tolerance, throw=throw
+        )
     if planned_under(scenario) is not Under.MEAN:
         return under.planned(scenario, lambda one, end: _plan(one, tolerance, end, throw=False), deadline, throw=throw)
     return _plan(scenario, tolerance, deadline, throw=throw)

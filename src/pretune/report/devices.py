@@ -9,7 +9,7 @@ import numpy as np
 from pretune.physics import cost
 from pretune.plans import Plan
 from pretune.report.spending import DeviceColumns, device_columns
-from pretune.report.words import count, joules, printable, quantity, seconds
+from pretune.report.words import count, joules, percent, printable, quantity, seconds
 from pretune.scenario import Access, Scenario
 
 MOST_ROWS, MOST_BARS = 500, 24
@@ -68,6 +68,7 @@ def devices(plan: Plan, scenario: Scenario) -> Devices | None:
     return Devices(
         note=f"One round{of_what} takes {seconds(last.round_s)}. {how}{which}",
         heads=(
+            *(() if columns.asked is None else ("Asked",)),
             *("Batch", "Clock", "Power"),
             *(() if columns.bandwidth_hz is None else ("Band",)),
             *("Compute", "Upload", "Energy a round", "Energy in all"),
@@ -80,7 +81,9 @@ def devices(plan: Plan, scenario: Scenario) -> Devices | None:
 
 def _row(columns: DeviceColumns, index: int) -> Row:
     band = [] if columns.bandwidth_hz is None else [columns.bandwidth_hz[index]]
+    asked = [] if columns.asked is None else [columns.asked[index]]
     cells = (
+        *((percent(share), share) for share in asked),
         (count(int(columns.batch[index])), columns.batch[index]),
         (quantity(columns.clock_hz[index], "Hz"), columns.clock_hz[index]),
         (quantity(columns.power_w[index], "W"), columns.power_w[index]),

@@ -85,6 +85,14 @@ def promise(plan: Plan) -> str:
             f"{energy}, delay surely; a device that is there is left out of a round with a probability of at most "
             f"{significant(under['device_outage'], 3)}"
         )
+    if under.get("under") == "participation":
+        asked, confidence, energy = under["participation"], under.get("confidence"), "energy kept in the mean"
+        if confidence is not None:
+            kept = joules(under["reserve_j"], 4)
+            energy = f"energy kept with a probability of {significant(confidence, 6)} ({kept} held back)"
+        each = f"with probabilities of {significant(min(asked), 3)} to {significant(max(asked), 3)}"
+        mean = significant(sum(asked) / len(asked), 3)
+        return f"{energy} over who is asked, delay surely; devices are asked {each} in a round (mean {mean})"
     return ""
 
 

@@ -47,6 +47,8 @@ class DeviceColumns:
     upload_s: Floats
     round_j: Floats
     total_j: Floats
+    asked: Floats | None = None
+    """How likely each is asked in a round, where that is decided; joules are then in the mean over who is."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -138,6 +140,7 @@ def device_columns(plan: Plan, scenario: Scenario) -> DeviceColumns | None:
         upload_s=each.upload_s,
         round_j=each.device_j,
         total_j=np.sum([part.rounds * _round(part, scenario).device_j for part in plan.finetune.parts], axis=0),
+        asked=scenario.devices.asked,
     )
 
 

@@ -32,6 +32,7 @@ from pretune.ledger import RoundRecord, Stage
 from pretune.lines import REPLANS, ROUNDS, LineBook
 from pretune.physics import cost
 from pretune.physics.types import Floats
+from pretune.planning import Under
 from pretune.reality import Reality
 from pretune.runtime.charges import CAUSES
 from pretune.runtime.evaluate import Score, evaluate
@@ -45,6 +46,7 @@ from pretune.runtime.keeping import Keeper
 from pretune.runtime.local import Crew, LocalSteps
 from pretune.runtime.partition import Holdings, hold
 from pretune.runtime.replan import Replanner
+from pretune.uncertainty import counted, planned_under
 
 Fail = Callable[[str, int, str], Exception]
 
@@ -334,6 +336,8 @@ def _planned(job: Job) -> dict[Stage, tuple[float, float]]:
         found[Stage.PRETRAIN] = (pretrain.round_s, joules / pretrain.rounds)
     if finetune is not None and finetune.rounds:
         settled, joules = job.scenario.settled(finetune.local_steps), 0.0
+        if planned_under(job.scenario) is Under.PARTICIPATION:  # in the mean over who is asked
+            settled = counted(job.scenario, job.plan.under)
         for p in finetune.parts:
             batch: Floats = p.batch.astype(np.float64)
             one = cost.finetune_round(settled, batch, p.clock_hz, p.power_w, p.bandwidth_hz)

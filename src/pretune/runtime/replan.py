@@ -57,17 +57,17 @@ class Replanner:
         # N0 B of the nominal problem cancels: only the ratio of gains enters
         noise = now.noise_w[who]
         power_max = d.noise[who] * np.expm1(d.exponent_max[who])
-        share = now.delay_factor / now.energy_factor
+        share, asked = now.delay_factor / now.energy_factor, now.asked[who]
         return Problem(
             devices=Devices(
                 cycles=_column(d.cycles[who] * now.slowness[who]),
-                capacitance=_column(d.capacitance[who]),
+                capacitance=_column(asked * d.capacitance[who]),
                 clock_max=_column(np.minimum(d.clock_max, now.clock_limit_hz)[who]),
-                static=_column(d.static[who]),
-                noise=_column(noise),
+                static=_column(asked * d.static[who]),
+                noise=_column(asked * noise),
                 span=_column(d.span[who]),
                 exponent_max=_column(np.log1p(power_max / noise)),
-                circuit=_column(d.circuit[who]),
+                circuit=_column(asked * d.circuit[who]),
                 variance=_column(now.noise[who]),
                 battery=_column(now.battery_j[who] / now.energy_factor),
             ),

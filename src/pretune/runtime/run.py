@@ -19,6 +19,7 @@ from torch import nn
 from pretune.control.rules import Rules, rules_of
 from pretune.errors import InputError, PretuneError, RunFailed
 from pretune.ledger import Ledger, RoundRecord, Stage, load_ledger
+from pretune.planning import Under
 from pretune.plans import Plan
 from pretune.runtime.aggregate import Aggregation
 from pretune.runtime.backend import SIMULATED, Backend
@@ -34,6 +35,7 @@ from pretune.runtime.private import PrivateMean
 from pretune.runtime.summary import DIVERGED, FINISHED, STOPPED, summarise
 from pretune.runtime.task import Task
 from pretune.scenario import Scenario
+from pretune.uncertainty import planned_under
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,9 +138,9 @@ def run(
         replan: ``off``; ``auto``: plan anew for what is left when there is a reason; ``every``: after every round.
         outage: the share of rounds in which a device is left out because its channel is too bad.
 
-    A scenario with a `variation`, or any of the last three, makes a steered run (`live`): no round begins that might
-    break a budget, and a run that has to stop early keeps its best model. With devices of their own (`pretune server`)
-    a `variation` alone does not: they have real channels.
+    A scenario with a `variation`, a plan that decides who is asked, or any of the last three, makes a steered run
+    (`live`): no round begins that might break a budget, and a run that has to stop early keeps its best model. With
+    devices of their own (`pretune server`) a `variation` alone does not: they have real channels.
 
     Raises:
         PlanMismatch: the plan was made for another scenario.
@@ -161,7 +163,11 @@ def run(
     check_layout(layout, job, own_task=own_task)
     rules = rules_of(control, replan, outage)
     carrier = SIMULATED if backend is None else backend
-    steered = not rules.plain or rules.outage > 0.0 or (scenario.variation is not None and carrier.simulates)
+    drawn = planned_under(scenario) is Under.PARTICIPATION
+    if drawn and not carrier.simulates:
+        raise InputError.field("--backend", "federated", "local: who is asked in a round is simulated, not imposed")
+    varies = scenario.variation is not None and carrier.simulates
+    steered = not rules.plain or rules.outage > 0.0 or drawn or varies
     if steered:
         check_steered(job)
     texts = {

@@ -8,7 +8,7 @@ policy        what a device does in a round, so that the promise holds
 claim         what a plan says it was planned under; `verify` recomputes that by other formulas
 """
 
-from pretune.uncertainty.equivalent import Equivalent, counted, equivalent, planned_under
+from pretune.uncertainty.equivalent import Equivalent, asking, counted, equivalent, planned_under
 from pretune.uncertainty.odds import Odds, odds_of, participation
 
-__all__ = ["Equivalent", "Odds", "counted", "equivalent", "odds_of", "participation", "planned_under"]
+__all__ = ["Equivalent", "Odds", "asking", "counted", "equivalent", "odds_of", "participation", "planned_under"]

@@ -12,8 +12,9 @@ from pretune.planning import Under
 from pretune.reality.columns import columns_of
 from pretune.scenario import Scenario
 from pretune.stages import FinetuneStage
-from pretune.uncertainty.equivalent import Equivalent, equivalent, planned_under
+from pretune.uncertainty.equivalent import Equivalent, asking, equivalent, planned_under
 from pretune.uncertainty.margin import margin_j
+from pretune.uncertainty.odds import Odds
 from pretune.uncertainty.verify import chance_below, inverse_mean_above
 
 _SAME = 1e-9
@@ -28,6 +29,15 @@ def claim_of(scenario: Scenario, counted: Equivalent, reserve_j: float = 0.0) ->
     planning = scenario.planning
     if planning is None or counted.under is Under.MEAN:
         return None
+    if counted.under is Under.PARTICIPATION:
+        asked = counted.scenario.devices.asked
+        return {
+            "under": planning.under.value,
+            "least_participation": planning.least_asked,
+            "confidence": planning.confidence,
+            "reserve_j": reserve_j,
+            "participation": [] if asked is None else asked.tolist(),
+        }
     if counted.under is Under.WORST_CASE:
         return {
             "under": planning.under.value,
@@ -94,25 +104,20 @@ def wrong_with(
     reserve_j = claim.get("reserve_j", 0.0) if claim is not None else 0.0
     if claim is None or not isinstance(reserve_j, int | float) or not 0.0 <= reserve_j < scenario.budget.energy_j:
         return [f"plan.under: should say {under.value}, and hold a reserve_j within the budget if it holds one"]
-    counted = equivalent(scenario, reserve_j)
+    if under is Under.PARTICIPATION:
+        asked, least = claim.get("participation"), planned_least(scenario)
+        numbers = isinstance(asked, list) and all(isinstance(p, int | float) and least <= p <= 1.0 for p in asked)
+        if not numbers or not isinstance(asked, list) or len(asked) != len(scenario.devices):
+            return [f"plan.under.participation: should hold a probability of {least:g} to 1 for each device"]
+        counted = asking(scenario, np.array(asked, dtype=np.float64), reserve_j)
+    else:
+        counted = equivalent(scenario, reserve_j)
     expected = claim_of(scenario, counted, reserve_j) or {}
     problems = _differences(claim, expected)
-    if problems or counted.odds is None:
+    if problems or (counted.odds is None and under is not Under.PARTICIPATION):
         return problems
-    problems = [line for law in expected["laws"] for line in _wrong_law(law)]
-    columns = columns_of(scenario)
-    drawn = {law["quantile"]: law for law in expected["laws"]}
-    fading = np.isfinite(columns.k_factor) | (columns.std_db > 0.0)
-    on_way = np.zeros(len(fading), dtype=np.bool_)
-    for way in columns.ways:
-        on_way[way.devices] = True
-    for k in np.flatnonzero(fading & ~on_way).tolist():
-        law = drawn.get(float(counted.odds.floor[k]))
-        if law is not None and under is Under.ERGODIC and "mean" not in law:
-            law["mean"] = inverse_mean_above(law["quantile"], _k_of(law), law["std_db"])
-            if law["mean"] > counted.odds.inverse_mean[k] * (1.0 + _CLOSE):
-                claimed = float(counted.odds.inverse_mean[k])
-                problems.append(f"plan.under: counts an inverse mean of {claimed!r}, integrated it is {law['mean']!r}")
+    if counted.odds is not None:
+        problems = _wrong_odds(counted.odds, scenario, expected, under)
     if planning_confidence(scenario) is not None and finetune is not None:
         beyond = margin_j(counted, finetune, planning_confidence(scenario) or 0.0)
         if energy_j + beyond > scenario.budget.energy_j * (1.0 + _SAME):
@@ -121,6 +126,30 @@ def wrong_with(
                 f"the budget is {scenario.budget.energy_j!r} J"
             )
     return problems
+
+
+def _wrong_odds(odds: Odds, scenario: Scenario, expected: Mapping[str, Any], under: Under) -> list[str]:
+    """The laws' figures by other formulas than the planner's."""
+    problems = [line for law in expected["laws"] for line in _wrong_law(law)]
+    columns = columns_of(scenario)
+    drawn = {law["quantile"]: law for law in expected["laws"]}
+    fading = np.isfinite(columns.k_factor) | (columns.std_db > 0.0)
+    on_way = np.zeros(len(fading), dtype=np.bool_)
+    for way in columns.ways:
+        on_way[way.devices] = True
+    for k in np.flatnonzero(fading & ~on_way).tolist():
+        law = drawn.get(float(odds.floor[k]))
+        if law is not None and under is Under.ERGODIC and "mean" not in law:
+            law["mean"] = inverse_mean_above(law["quantile"], _k_of(law), law["std_db"])
+            if law["mean"] > odds.inverse_mean[k] * (1.0 + _CLOSE):
+                claimed = float(odds.inverse_mean[k])
+                problems.append(f"plan.under: counts an inverse mean of {claimed!r}, integrated it is {law['mean']!r}")
+    return problems
+
+
+def planned_least(scenario: Scenario) -> float:
+    """The least probability that the scenario's planning lets a device be asked with."""
+    return 1.0 if scenario.planning is None else scenario.planning.least_asked
 
 
 def planning_confidence(scenario: Scenario) -> float | None:

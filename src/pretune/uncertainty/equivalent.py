@@ -45,7 +45,22 @@ def planned_under(scenario: Scenario) -> Under:
 def counted(scenario: Scenario, claim: Mapping[str, Any] | None) -> Scenario:
     """The scenario that a plan's figures are of; `claim` is the plan's `under`."""
     reserve_j = 0.0 if claim is None else float(claim.get("reserve_j", 0.0))
+    if claim is not None and planned_under(scenario) is Under.PARTICIPATION:
+        return asking(scenario, np.array(claim["participation"], dtype=np.float64), reserve_j).scenario
     return equivalent(scenario, reserve_j).scenario
+
+
+def asking(scenario: Scenario, asked: Floats, reserve_j: float = 0.0) -> Equivalent:
+    """What to plan for where device k is asked with the probability ``asked[k]`` in each round, shape (K,).
+
+    Raises:
+        InputError: with so few asked a step need not improve the model.
+    """
+    fleet = scenario.devices
+    moved = _moved(scenario, {"asked": asked})
+    if reserve_j > 0.0:
+        moved = moved.with_budget(energy_j=scenario.budget.energy_j - reserve_j)
+    return Equivalent(under=Under.PARTICIPATION, scenario=moved, floor_gain=fleet.gain, slowest=np.ones(len(fleet)))
 
 
 def equivalent(scenario: Scenario, reserve_j: float = 0.0) -> Equivalent:
@@ -59,6 +74,8 @@ def equivalent(scenario: Scenario, reserve_j: float = 0.0) -> Equivalent:
         return Equivalent(under=Under.MEAN, scenario=scenario, floor_gain=fleet.gain, slowest=np.ones(len(fleet)))
     if planning.under is Under.WORST_CASE:
         return _worst(scenario, planning)
+    if planning.under is Under.PARTICIPATION:  # at the least: what costs least
+        return asking(scenario, np.full(len(fleet), planning.least_asked), reserve_j)
     odds = odds_of(scenario, planning.device_outage(len(fleet)))
     floor_gain = fleet.gain * odds.floor
     changes: dict[str, Any] = {

@@ -11,6 +11,9 @@ and G the sum and the largest of these,
 
 (Boucheron, Lugosi and Massart, "Concentration inequalities", corollary 2.11): with a probability of at most ``e^-l``
 it takes more than ``h = l G/3 + sqrt((l G/3)^2 + 2 l V)`` joules beyond the mean.
+
+Under `participation` device k costs its ``e_k`` joules in a round with the probability ``p_k`` and nothing otherwise,
+independently of all else: ``V = N sum_k e_k^2 p_k (1 - p_k)``, ``G = max_k e_k (1 - p_k)``.
 """
 
 from __future__ import annotations
@@ -19,13 +22,17 @@ import math
 
 import numpy as np
 
-from pretune.physics import compute
+from pretune.physics import compute, cost
+from pretune.planning import Under
+from pretune.scenario import Scenario
 from pretune.stages import FinetuneStage
 from pretune.uncertainty.equivalent import Equivalent
 
 
 def margin_j(counted: Equivalent, finetune: FinetuneStage, confidence: float) -> float:
     """Joules beyond the plan's energy that its run exceeds with a probability of at most ``1 - confidence``."""
+    if counted.under is Under.PARTICIPATION:
+        return _asked_margin_j(counted.scenario, finetune, confidence)
     odds = counted.odds
     if odds is None or finetune.rounds == 0:
         return 0.0
@@ -51,6 +58,22 @@ def margin_j(counted: Equivalent, finetune: FinetuneStage, confidence: float) ->
     rounds = float(finetune.rounds)
     total = float(np.where(odds.lasting, rounds**2 * largest, variance).sum())
     most = np.where(odds.lasting, rounds * most, most)
+    return _bernstein(total, float(most.max()), confidence)
+
+
+def _asked_margin_j(scenario: Scenario, finetune: FinetuneStage, confidence: float) -> float:
+    """The same where it is random who is asked; `scenario` knows the probabilities."""
+    asked = scenario.devices.asked
+    if asked is None or finetune.rounds == 0:
+        return 0.0
+    batch = finetune.batch.astype(np.float64)
+    joules = cost.finetune_round(scenario, batch, finetune.clock_hz, finetune.power_w).device_j / asked
+    variance = finetune.rounds * float((joules**2 * asked * (1.0 - asked)).sum())
+    return _bernstein(variance, float((joules * (1.0 - asked)).max()), confidence)
+
+
+def _bernstein(variance: float, most: float, confidence: float) -> float:
+    """What a sum of this variance, of terms that exceed their means by `most`, takes beyond its mean."""
     level = -math.log1p(-confidence)
-    third = level * float(most.max()) / 3.0
-    return third + math.sqrt(third**2 + 2.0 * level * total)
+    third = level * most / 3.0
+    return third + math.sqrt(third**2 + 2.0 * level * variance)
