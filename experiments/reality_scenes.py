@@ -78,7 +78,7 @@ class Scene:
     variation: Mapping[str, Any]
     wrong: Wrong = Wrong()
     changed: Callable[[Scenario], Scenario] | None = None
-    trains: int = 20
+    trains: int = 60
 
     @cached_property
     def bare(self) -> Scenario:
