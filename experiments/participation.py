@@ -1,7 +1,7 @@
 """What deciding who is asked brings: over everybody always, and over the best probability that is the same for all.
 
-    python experiments/participation.py --seeds 20                 # plans, and the table
-    python experiments/participation.py --seeds 20 --trained 5     # and digits models, trained
+    python experiments/participation.py --seeds 8 --proofs 1 --trained 12     # plans, digits models, and the tables
+    python experiments/participation.py --seeds 8 --cells --trained 12        # the models alone
 
 Fleets are those of `pretune.study.fleets` (a cell's path losses, clocks and capacitances), 10 and 50 devices with 2 MHz
 each, at equal budgets. A cell of the experiment turns one thing: how far apart gains and clocks are, how dear a
@@ -39,6 +39,7 @@ from pretune.scenario import Scenario
 from pretune.study.fleets import Setting, fleet_of, scenario_of
 from pretune.uncertainty import asking
 
+TRAINED_ROWS = RESULTS / "participation_trained.csv"
 PAGE = HERE.parent / "docs" / "uncertainty.md"
 COUNTS = (10, 50)
 CELLS: dict[str, dict[str, Any]] = {
@@ -153,13 +154,13 @@ def _kept() -> list[dict[str, Any]]:
     ]
 
 
-def interval(values: Sequence[float]) -> str:
+def interval(values: Sequence[float], digits: int = 1) -> str:
     """Mean and half of the 95 % interval, in percent."""
     array = 100.0 * np.array(values)
     half = (
         float(student.ppf(0.975, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array))) if len(array) > 1 else 0
     )
-    return f"{array.mean():.1f} ± {half:.1f}"
+    return f"{array.mean():.{digits}f} ± {half:.{digits}f}"
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -182,9 +183,42 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         lines.append(
             f"| {cell} | {criterion} | {count:.0f} | {over} | {common} | {means['rounds_always']:.0f} | "
             f"{means['rounds']:.0f} | {means['mean']:.2f} | {means['least']:.2f} | {same} of {len(group)} | "
-            f"{100 * min(gaps):.2g} to {100 * max(gaps):.2g} | {middle:.1f} |"
+            f"{' to '.join(dict.fromkeys(f'{100 * gap:.2g}' for gap in (min(gaps), max(gaps))))} | {middle:.1f} |"
         )
     return lines
+
+
+def trained_table(rows: Sequence[dict[str, str]]) -> list[str]:
+    """What became of the trained models: one line a way, then what asking some gains over asking all, seed by seed."""
+    ways: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        ways.setdefault(row["who"], []).append(row)
+    lines = ["| who is asked | rounds planned | done | ended early | energy, % | delay, % | test loss | accuracy, % |"]
+    lines.append("|" + "---|" * 8)
+    for who, group in ways.items():
+        means = {
+            key: np.mean([float(row[key]) for row in group])
+            for key in ("rounds", "done", "energy_share", "delay_share")
+        }
+        early = sum(row["status"] != "finished" for row in group)
+        loss = interval([float(row["test_loss"]) / 100.0 for row in group], 3)
+        lines.append(
+            f"| {who} | {means['rounds']:.0f} | {means['done']:.0f} | {early} of {len(group)} | "
+            f"{100 * means['energy_share']:.0f} | {100 * means['delay_share']:.0f} | {loss} | "
+            f"{interval([float(row['test_accuracy']) for row in group])} |"
+        )
+    for more in ("", ", steered"):
+        pairs = list(zip(ways["decided" + more], ways["everybody" + more], strict=True))
+        losses = [(float(a["test_loss"]) - float(b["test_loss"])) / 100.0 for a, b in pairs]
+        points = [float(a["test_accuracy"]) - float(b["test_accuracy"]) for a, b in pairs]
+        lines.append(f"| decided less everybody{more} | | | | | | {interval(losses, 3)} | {interval(points)} |")
+    return lines
+
+
+STEERED = {"control": "rounds", "replan": "auto"}
+PLANNED = {"everybody": None, "decided": UNDER}
+TRAINED = tuple((who + how, who, more) for how, more in (("", {}), (", steered", STEERED)) for who in PLANNED)
+"""A name, who is asked, and how the run is carried out."""
 
 
 def trained(seeds: int) -> list[dict[str, Any]]:
@@ -192,22 +226,25 @@ def trained(seeds: int) -> list[dict[str, Any]]:
     rows = []
     for seed in track(range(seeds), description="Trained", disable=not sys.stderr.isatty()):
         scenario = scenario_for("path losses far apart", 10, seed, "final", **CELLS["path losses far apart"])
-        for name, planning in (("everybody", None), ("decided", UNDER)):
-            given = scenario.replace(planning=planning)
-            plan = pretune.plan(given, tolerance=1e-3)
+        scenarios = {name: scenario.replace(planning=planning) for name, planning in PLANNED.items()}
+        plans = {name: pretune.plan(given, tolerance=1e-3) for name, given in scenarios.items()}
+        for name, who, how in TRAINED:
+            given, plan = scenarios[who], plans[who]
             with tempfile.TemporaryDirectory() as folder:
-                result = run(plan, given, out=Path(folder) / "run", seed=seed)
-                last = [one for one in result.ledger.evaluations if one.test_loss is not None][-1]
-                spent = sum(one.realised_j for one in result.ledger.records)
+                result = run(plan, given, out=Path(folder) / "run", seed=seed, **how)
+            spent = result.summary["realised"]
             rows.append(
                 {
                     "seed": seed,
                     "who": name,
                     "objective": plan.objective,
                     "rounds": rounds(plan),
-                    "test_loss": last.test_loss,
-                    "test_accuracy": last.test_accuracy,
-                    "energy_share": spent / scenario.budget.energy_j,
+                    "done": result.summary["rounds"]["finetune"],
+                    "status": result.summary["status"],
+                    "test_loss": result.test_loss,
+                    "test_accuracy": result.test_accuracy,
+                    "energy_share": spent["energy_j"] / scenario.budget.energy_j,
+                    "delay_share": spent["time_s"] / scenario.budget.delay_s,
                 }
             )
     return rows
@@ -243,12 +280,13 @@ def main() -> None:
         for row in more:
             print(row, flush=True)
         if not arguments.dry:
-            write_rows(RESULTS / "participation_trained.csv", more)
+            write_rows(TRAINED_ROWS, more)
     if not arguments.dry:
         text = PAGE.read_text(encoding="utf-8")
-        block = "\n".join(lines)
-        marks = r"(<!-- table participation: [^>]*-->\n).*?(\n<!-- end -->)"
-        text = re.sub(marks, lambda found: found[1] + block + found[2], text, flags=re.DOTALL)
+        blocks = {"participation": lines, "trained participation": trained_table(read_rows(TRAINED_ROWS))}
+        for name, block in blocks.items():
+            marks = rf"(<!-- table {name}: [^>]*-->\n).*?(\n<!-- end -->)"
+            text = re.sub(marks, lambda found: found[1] + "\n".join(block) + found[2], text, flags=re.DOTALL)  # noqa: B023
         PAGE.write_text(text, encoding="utf-8")
 
 
