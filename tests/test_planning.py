@@ -16,6 +16,7 @@ import pretune
 from pretune.cli.app import app
 from pretune.errors import Infeasible, InputError
 from pretune.planner import pareto
+from pretune.planner.baselines import compare
 from pretune.planning import Planning
 from pretune.report.sentences import promise
 from pretune.scenario import scenario_from_dict
@@ -101,6 +102,9 @@ def test_those_who_do_not_know_it_say_so() -> None:
     scenario = scenario_from_dict(small(variation=VARYING, planning={"under": "outage"}))
     with pytest.raises(InputError, match=r"planning\.under: holds 'outage', should hold mean"):
         pretune.admit(scenario)
+    asking = scenario_from_dict(small(planning={"under": "participation"}))
+    with pytest.raises(InputError, match=r"planning\.under: holds 'participation', should hold another"):
+        next(compare(asking))
 
 
 def test_a_front_is_one_of_promises() -> None:

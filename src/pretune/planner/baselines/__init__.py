@@ -25,9 +25,10 @@ from pretune.planner.baselines.restricted import (
 )
 from pretune.planner.solve import TOLERANCE
 from pretune.planner.solve import plan as joint_plan
+from pretune.planning import Under
 from pretune.plans import Plan
 from pretune.scenario import Scenario
-from pretune.uncertainty import counted
+from pretune.uncertainty import counted, planned_under
 
 __all__ = [
     "CONSTANT",
@@ -77,6 +78,13 @@ def names_for(scenario: Scenario) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name != BAND or scenario.radio.shares_decided)
 
 
+def _refuse_asking(scenario: Scenario) -> None:
+    """Baselines ask everybody: beside a plan that decides who is asked they would be plans of another scenario."""
+    if planned_under(scenario) is Under.PARTICIPATION:
+        should = "another, or no planning: baselines ask all devices in every round, so compare without it"
+        raise InputError.field("planning.under", Under.PARTICIPATION.value, should)
+
+
 def joint_outcome(scenario: Scenario, *, tolerance: float = TOLERANCE, time_limit: float | None = None) -> Outcome:
     """The joint plan as an outcome; its plan has the status `infeasible` where nothing fits."""
     began = time.perf_counter()
@@ -104,6 +112,7 @@ def baseline(
         InputError: there is no such baseline for the scenario, or an option can't be used.
         MissingExtra: the baseline needs an optional part that is not installed.
     """
+    _refuse_asking(scenario)
     if name not in names_for(scenario):
         raise InputError.field("baseline", name, "one of " + ", ".join(names_for(scenario)))
     steps = None if joint.finetune is None else joint.finetune.local_steps
@@ -136,6 +145,7 @@ def compare(
         InputError: there is no such baseline for the scenario, or an option can't be used.
         MissingExtra: a baseline that was named needs an optional part that is not installed.
     """
+    _refuse_asking(scenario)
     known = names_for(scenario)
     for name in only:
         if name not in known:
